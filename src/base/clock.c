@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Calendar arithmetic is glibc's (timegm, gmtime_r); only the fraction and the offset are ours.
+#include "base/clock.h"
+
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static int64_t read_clock(clockid_t clock)
+{
+        struct timespec now;
+        clock_gettime(clock, &now);
+        return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+int64_t clock_now_ns(void)
+{
+        return read_clock(CLOCK_REALTIME);
+}
+
+int64_t clock_monotonic_ns(void)
+{
+        return read_clock(CLOCK_MONOTONIC);
+}
+
+char *clock_format_rfc3339(int64_t ns)
+{
+        int64_t fraction = ns % NS_PER_SECOND;
+        time_t seconds = (time_t)(ns / NS_PER_SECOND);
+        if (fraction < 0) {
+                fraction += NS_PER_SECOND;
+                seconds--;
+        }
+        struct tm tm;
+        gmtime_r(&seconds, &tm);
+        char date[64];
+        size_t length = strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
+        if (fraction != 0) {
+                length += (size_t)snprintf(date + length, sizeof date - length, ".%09d", (int)fraction);
+                while (date[length - 1] == '0')
+                        length--;
+        }
+        date[length] = 0;
+        return g_strconcat(date, "Z", NULL);
+}
+
+static bool parse_offset(const char *text, int64_t *ret_seconds)
+{
+        if (strcmp(text, "Z") == 0 || strcmp(text, "z") == 0) {
+                *ret_seconds = 0;
+                return true;
+        }
+        int hours, minutes, end = 0;
+        if ((text[0] != '+' && text[0] != '-') || !g_ascii_isdigit(text[1]) ||
+                sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &end) != 2 || end != 5 || text[6] != 0)
+                return false;
+        if (hours > 23 || minutes > 59 || minutes < 0)
+                return false;
+        *ret_seconds = (text[0] == '-' ? -1 : 1) * (hours * INT64_C(3600) + minutes * 60);
+        return true;
+}
+
+bool clock_parse_rfc3339(const char *text, int64_t *ret_ns)
+{
+        struct tm tm = {0};
+        const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+        if (rest == NULL || rest - text != 19)
+                return false;
+        int64_t fraction = 0;
+        if (*rest == '.') {
+                int64_t unit = NS_PER_SECOND / 10;
+                const char *digits = ++rest;
+                for (; g_ascii_isdigit(*rest); rest++, unit /= 10)
+                        fraction += unit * (*rest - '0');
+                if (rest == digits || rest - digits > 9)
+                        return false;
+        }
+        int64_t offset, ns;
+        if (!parse_offset(rest, &offset))
+                return false;
+        int64_t seconds = (int64_t)timegm(&tm) - offset;
+        if (__builtin_mul_overflow(seconds, NS_PER_SECOND, &ns) || __builtin_add_overflow(ns, fraction, &ns))
+                return false;
+        *ret_ns = ns;
+        return true;
+}
