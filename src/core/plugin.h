@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A plugin is a const descriptor: containerd's type and id, what it needs, how it starts and stops. daemon/plugins.c
+// holds the one table of them; they start in topological order of `requires`, on the main thread, before the sockets
+// are served, and stop in the opposite order. Threads: main.
+#pragma once
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+struct lanes;
+struct loop;
+
+#define PLUGIN_CONTENT "io.containerd.content.v1"
+#define PLUGIN_METADATA "io.containerd.metadata.v1"
+#define PLUGIN_SNAPSHOTTER "io.containerd.snapshotter.v1"
+#define PLUGIN_DIFFER "io.containerd.differ.v1"
+#define PLUGIN_GC "io.containerd.gc.v1"
+#define PLUGIN_EVENT "io.containerd.event.v1"
+#define PLUGIN_LEASE "io.containerd.lease.v1"
+#define PLUGIN_MOUNT_MANAGER "io.containerd.mount-manager.v1"
+#define PLUGIN_RUNTIME_V2 "io.containerd.runtime.v2"
+#define PLUGIN_SERVICE "io.containerd.service.v1"
+#define PLUGIN_STREAMING "io.containerd.streaming.v1"
+#define PLUGIN_TRANSFER "io.containerd.transfer.v1"
+#define PLUGIN_IMAGE_VERIFIER "io.containerd.image-verifier.v1"
+#define PLUGIN_GRPC "io.containerd.grpc.v1"
+#define PLUGIN_TTRPC "io.containerd.ttrpc.v1"
+
+// What a plugin offers to the others is an interface of core/ (a struct whose first member is its ops table), named by
+// the type: PLUGIN_SNAPSHOTTER gives a struct snapshot_driver, PLUGIN_GRPC and PLUGIN_TTRPC a struct plugin_service, …
+struct plugin_host;
+
+struct plugin_requirement {
+        const char *type;
+        const char *id; // NULL: every plugin of that type, and none is fine
+};
+
+struct plugin_platform {
+        const char *os, *architecture;
+};
+
+struct plugin {
+        const char *type, *id;
+        const struct plugin_requirement *requires_; // ends with a NULL type; NULL: nothing
+        // Returns the instance, or NULL with *error. UNIMPLEMENTED: it cannot work on this host and is skipped with
+        // that reason; any other error: failed.
+        void *(*init)(struct plugin_host *host, GError **error);
+        // Called once all calls have ended. May be NULL.
+        void (*stop)(void *instance);
+        bool platforms;                  // Introspection shows the host's platform for it
+        const char *const *capabilities; // as Introspection shows them; NULL: none
+        const char *const *exports;      // key, value, …, NULL
+};
+
+// For PLUGIN_GRPC and PLUGIN_TTRPC: what the daemon serves.
+struct rpc_service;
+struct plugin_service {
+        const struct rpc_service *service;
+        void *object;
+        unsigned protocols; // rpc_protocol, or-ed
+};
+
+// ---- what init may ask. All results live until the plugin was stopped.
+
+struct loop *plugin_host_loop(struct plugin_host *host);
+struct lanes *plugin_host_lanes(struct plugin_host *host);
+// The plugin's own directories (ROOT/TYPE.ID, STATE/TYPE.ID), made on demand with mode 0711 or 0700.
+const char *plugin_host_root_dir(struct plugin_host *host);
+const char *plugin_host_state_dir(struct plugin_host *host);
+// The daemon's: --root, --state, --address.
+const char *plugin_host_daemon_root(struct plugin_host *host);
+const char *plugin_host_daemon_state(struct plugin_host *host);
+const char *plugin_host_address(struct plugin_host *host);
+// The full path of one of skiff's programs ("skiff-unpack"): SKIFF_LIBEXEC (directories with colons), the directory of
+// skiffd, the libexec directory, PATH. NOT_FOUND.
+const char *plugin_host_program(struct plugin_host *host, const char *name, GError **error);
+// The instance of a required plugin; NULL if it failed or was skipped (init decides whether it can do without).
+void *plugin_host_get(struct plugin_host *host, const char *type, const char *id);
+// Calls fn for each started plugin of a type.
+void plugin_host_each(
+        struct plugin_host *host, const char *type, void (*fn)(void *data, const char *id, void *instance), void *data);
+
+// The plugin's table in the configuration file, by dotted key; the default where it is not set. A value of the wrong
+// type stops the daemon with its name.
+const char *plugin_host_config_string(struct plugin_host *host, const char *key, const char *fallback);
+int64_t plugin_host_config_int(struct plugin_host *host, const char *key, int64_t fallback);
+bool plugin_host_config_bool(struct plugin_host *host, const char *key, bool fallback);
+const char *const *plugin_host_config_strings(struct plugin_host *host, const char *key);

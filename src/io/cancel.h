@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A cancel token: set once, with a reason, by whoever ends the work (client gone, deadline, shutdown); asked or watched
+// by those who do it. Threads: any.
+#pragma once
+
+#include "base/auto.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+
+struct cancel;
+typedef void (*cancel_fn)(void *data);
+
+struct cancel *cancel_new(void);
+struct cancel *cancel_ref(struct cancel *cancel);
+void cancel_unref(struct cancel *cancel);
+DEFINE_AUTO(cancel, cancel_unref)
+
+// The first call counts: stores the reason and calls the watchers, in the calling thread, with no lock held.
+void cancel_trigger(struct cancel *cancel, enum error_code code, const char *reason);
+bool cancel_is_set(const struct cancel *cancel);
+// False and *error set to the reason if it was triggered. cancel may be NULL: never set.
+bool cancel_check(const struct cancel *cancel, GError **error);
+
+// Calls fn once when the token is triggered; at once, in this thread, if it is already. The id is for cancel_unwatch.
+unsigned long cancel_watch(struct cancel *cancel, cancel_fn fn, void *data);
+// True: fn has not been called and will not be. False: it was, or is being called just now in another thread, so data
+// must stay valid (let the watcher own a reference).
+bool cancel_unwatch(struct cancel *cancel, unsigned long id);
