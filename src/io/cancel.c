@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Watchers are called outside of the lock, by the thread that triggers: a watcher may take any lock, and may drop the
+// last reference but the trigger's own.
+#include "io/cancel.h"
+
+#include <stdatomic.h>
+#include <uv.h>
+
+struct watcher {
+        struct watcher *next;
+        unsigned long id;
+        cancel_fn fn;
+        void *data;
+};
+
+struct cancel {
+        atomic_int references;
+        atomic_bool set;
+        uv_mutex_t mutex;
+        struct watcher *watchers; // this and the rest under mutex
+        unsigned long last_id;
+        GError *reason; // constant once set
+};
+
+struct cancel *cancel_new(void)
+{
+        struct cancel *cancel = g_new0(struct cancel, 1);
+        atomic_init(&cancel->references, 1);
+        g_assert(uv_mutex_init(&cancel->mutex) == 0);
+        return cancel;
+}
+
+struct cancel *cancel_ref(struct cancel *cancel)
+{
+        atomic_fetch_add_explicit(&cancel->references, 1, memory_order_relaxed);
+        return cancel;
+}
+
+void cancel_unref(struct cancel *cancel)
+{
+        if (cancel == NULL || atomic_fetch_sub_explicit(&cancel->references, 1, memory_order_acq_rel) != 1)
+                return;
+        for (struct watcher *watcher = cancel->watchers, *next; watcher != NULL; watcher = next) {
+                next = watcher->next;
+                g_free(watcher);
+        }
+        g_clear_error(&cancel->reason);
+        uv_mutex_destroy(&cancel->mutex);
+        g_free(cancel);
+}
+
+void cancel_trigger(struct cancel *cancel, enum error_code code, const char *reason)
+{
+        AUTO(cancel) keep = cancel_ref(cancel);
+        uv_mutex_lock(&cancel->mutex);
+        struct watcher *watcher = NULL;
+        if (cancel->reason == NULL) {
+                cancel->reason = g_error_new_literal(SKIFF_ERROR, (int)code, reason);
+                atomic_store_explicit(&cancel->set, true, memory_order_release);
+                watcher = g_steal_pointer(&cancel->watchers);
+        }
+        uv_mutex_unlock(&cancel->mutex);
+        while (watcher != NULL) {
+                struct watcher *next = watcher->next;
+                watcher->fn(watcher->data);
+                g_free(watcher);
+                watcher = next;
+        }
+}
+
+bool cancel_is_set(const struct cancel *cancel)
+{
+        return cancel != NULL && atomic_load_explicit(&cancel->set, memory_order_acquire);
+}
+
+bool cancel_check(const struct cancel *cancel, GError **error)
+{
+        if (!cancel_is_set(cancel))
+                return true;
+        if (error != NULL)
+                *error = g_error_copy(cancel->reason);
+        return false;
+}
+
+unsigned long cancel_watch(struct cancel *cancel, cancel_fn fn, void *data)
+{
+        uv_mutex_lock(&cancel->mutex);
+        unsigned long id = ++cancel->last_id;
+        bool set = cancel->reason != NULL;
+        if (!set) {
+                struct watcher *watcher = g_new(struct watcher, 1);
+                *watcher = (struct watcher){.next = cancel->watchers, .id = id, .fn = fn, .data = data};
+                cancel->watchers = watcher;
+        }
+        uv_mutex_unlock(&cancel->mutex);
+        if (set)
+                fn(data);
+        return id;
+}
+
+bool cancel_unwatch(struct cancel *cancel, unsigned long id)
+{
+        struct watcher *found = NULL;
+        uv_mutex_lock(&cancel->mutex);
+        for (struct watcher **link = &cancel->watchers; *link != NULL; link = &(*link)->next) {
+                if ((*link)->id == id) {
+                        found = *link;
+                        *link = found->next;
+                        break;
+                }
+        }
+        uv_mutex_unlock(&cancel->mutex);
+        g_free(found);
+        return found != NULL;
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD): the child borrows our memory and this thread sleeps until it has exec'd,
+// so nothing is copied and no lock of another thread can be caught half-way. The child therefore runs with every signal
+// blocked, calls nothing but system calls, and leaves the step that failed and its errno in our memory.
+#include "sys/spawn.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { STACK_BYTES = 64 * 1024, MAX_FDS = 32, HIGHEST_TARGET = 1023 };
+
+struct plan {
+        const struct spawn_options *options;
+        const char *path;
+        char *const *environment;
+        int null_fd;
+        int first_free_fd; // above every target
+        // Written by the child.
+        const char *failed_step;
+        int failed_errno;
+};
+
+static int fail_child(struct plan *plan, const char *step)
+{
+        plan->failed_step = step;
+        plan->failed_errno = errno;
+        _exit(127);
+}
+
+static bool is_target(const struct spawn_options *options, int fd)
+{
+        for (size_t i = 0; i < options->n_fds; i++) {
+                if (options->fds[i].to == fd)
+                        return true;
+        }
+        return fd <= STDERR_FILENO;
+}
+
+static bool arrange_fds(struct plan *plan)
+{
+        const struct spawn_options *options = plan->options;
+        int safe[MAX_FDS]; // out of the way of all targets first, as one's source may be another's target
+        for (size_t i = 0; i < options->n_fds; i++) {
+                safe[i] = fcntl(options->fds[i].from, F_DUPFD_CLOEXEC, plan->first_free_fd);
+                if (safe[i] < 0)
+                        return false;
+        }
+        int null_fd = fcntl(plan->null_fd, F_DUPFD_CLOEXEC, plan->first_free_fd);
+        if (null_fd < 0)
+                return false;
+        for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+                if (dup2(null_fd, fd) < 0)
+                        return false;
+        }
+        for (size_t i = 0; i < options->n_fds; i++) {
+                if (dup2(safe[i], options->fds[i].to) < 0)
+                        return false;
+        }
+        for (int fd = STDERR_FILENO + 1; fd < plan->first_free_fd; fd++) {
+                if (!is_target(options, fd))
+                        close(fd);
+        }
+        return syscall(SYS_close_range, (unsigned)plan->first_free_fd, UINT_MAX, 0) == 0;
+}
+
+static void reset_signals(void)
+{
+        struct sigaction standard = {.sa_handler = SIG_DFL};
+        for (int number = 1; number < NSIG; number++)
+                sigaction(number, &standard, NULL); // fails for SIGKILL, SIGSTOP and the C library's own: as it should
+}
+
+static int run_child(void *data)
+{
+        struct plan *plan = data;
+        const struct spawn_options *options = plan->options;
+        reset_signals();
+        if (options->new_session && setsid() < 0)
+                return fail_child(plan, "setsid");
+        if (options->new_process_group && setpgid(0, 0) < 0)
+                return fail_child(plan, "setpgid");
+        if (options->cwd != NULL && chdir(options->cwd) < 0)
+                return fail_child(plan, "chdir");
+        if (!arrange_fds(plan))
+                return fail_child(plan, "pass descriptors");
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        execve(plan->path, (char *const *)options->argv, plan->environment);
+        return fail_child(plan, "exec");
+}
+
+static bool report_failure(const struct plan *plan, GError **error)
+{
+        enum error_code code = ERROR_UNKNOWN;
+        if (strcmp(plan->failed_step, "exec") == 0 && plan->failed_errno == ENOENT)
+                code = ERROR_NOT_FOUND;
+        else if (strcmp(plan->failed_step, "exec") == 0 && plan->failed_errno == EACCES)
+                code = ERROR_PERMISSION_DENIED;
+        return error_fail(
+                error, code, "start %s: %s: %s", plan->path, plan->failed_step, g_strerror(plan->failed_errno));
+}
+
+static bool check_fds(struct plan *plan, GError **error)
+{
+        plan->first_free_fd = STDERR_FILENO + 1;
+        for (size_t i = 0; i < plan->options->n_fds; i++)
+                plan->first_free_fd = MAX(plan->first_free_fd, plan->options->fds[i].to + 1);
+        if (plan->options->n_fds > MAX_FDS || plan->first_free_fd > HIGHEST_TARGET)
+                return error_fail(error, ERROR_INTERNAL, "start %s: too many descriptors", plan->path);
+        return true;
+}
+
+static bool start(struct plan *plan, struct child *ret_child, GError **error)
+{
+        void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        if (stack == MAP_FAILED)
+                return error_fail_errno(error, errno, "start %s: map stack", plan->path);
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        int pidfd = -1;
+        int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (int)plan->options->clone_flags | SIGCHLD;
+        pid_t pid = clone(run_child, (char *)stack + STACK_BYTES, flags, plan, &pidfd);
+        int clone_errno = errno;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        munmap(stack, STACK_BYTES);
+        if (pid < 0)
+                return error_fail_errno(error, clone_errno, "start %s: clone", plan->path);
+        struct child child = {.pid = pid, .pidfd = pidfd};
+        if (plan->failed_step != NULL) {
+                child_wait(&child, &(int){0}, NULL);
+                fd_close(&child.pidfd);
+                return report_failure(plan, error);
+        }
+        *ret_child = child;
+        return true;
+}
+
+bool spawn(const struct spawn_options *options, struct child *ret_child, GError **error)
+{
+        g_autofree char *found = NULL;
+        if (strchr(options->path, '/') == NULL && (found = g_find_program_in_path(options->path)) == NULL)
+                return error_fail(
+                        error, ERROR_NOT_FOUND, "start %s: executable file not found in $PATH", options->path);
+        fd_auto int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null_fd < 0)
+                return error_fail_errno(error, errno, "open /dev/null");
+        struct plan plan = {
+                .options = options,
+                .path = found != NULL ? found : options->path,
+                .environment = options->environ != NULL ? (char *const *)options->environ : environ,
+                .null_fd = null_fd,
+        };
+        return check_fds(&plan, error) && start(&plan, ret_child, error);
+}
