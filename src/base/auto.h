@@ -15,4 +15,4 @@
                         free_function(*pointer);                                                                       \
         }
 
-#define AUTO(type) __attribute__((cleanup(type##_auto_cleanup))) struct type *
+#define AUTO(type) __attribute__((unused, cleanup(type##_auto_cleanup))) struct type *

@@ -19,7 +19,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+// ThreadSanitizer keeps its state of a thread in memory that a child must not touch.
+#define SHARE_MEMORY CLONE_VM
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#undef SHARE_MEMORY
+#define SHARE_MEMORY 0
+#endif
+#endif
+
 enum { STACK_BYTES = 64 * 1024, MAX_FDS = 32, HIGHEST_TARGET = 1023 };
+
+struct failure { // written by the child, at the low end of its stack
+        const char *step;
+        int errnum;
+};
 
 struct plan {
         const struct spawn_options *options;
@@ -27,15 +41,13 @@ struct plan {
         char *const *environment;
         int null_fd;
         int first_free_fd; // above every target
-        // Written by the child.
-        const char *failed_step;
-        int failed_errno;
+        struct failure *failure;
 };
 
 static int fail_child(struct plan *plan, const char *step)
 {
-        plan->failed_step = step;
-        plan->failed_errno = errno;
+        plan->failure->step = step;
+        plan->failure->errnum = errno;
         _exit(127);
 }
 
@@ -102,15 +114,14 @@ static int run_child(void *data)
         return fail_child(plan, "exec");
 }
 
-static bool report_failure(const struct plan *plan, GError **error)
+static bool report_failure(const struct plan *plan, struct failure *failure, GError **error)
 {
         enum error_code code = ERROR_UNKNOWN;
-        if (strcmp(plan->failed_step, "exec") == 0 && plan->failed_errno == ENOENT)
+        if (strcmp(failure->step, "exec") == 0 && failure->errnum == ENOENT)
                 code = ERROR_NOT_FOUND;
-        else if (strcmp(plan->failed_step, "exec") == 0 && plan->failed_errno == EACCES)
+        else if (strcmp(failure->step, "exec") == 0 && failure->errnum == EACCES)
                 code = ERROR_PERMISSION_DENIED;
-        return error_fail(
-                error, code, "start %s: %s: %s", plan->path, plan->failed_step, g_strerror(plan->failed_errno));
+        return error_fail(error, code, "start %s: %s: %s", plan->path, failure->step, g_strerror(failure->errnum));
 }
 
 static bool check_fds(struct plan *plan, GError **error)
@@ -125,25 +136,28 @@ static bool check_fds(struct plan *plan, GError **error)
 
 static bool start(struct plan *plan, struct child *ret_child, GError **error)
 {
-        void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        // Shared, so that the failure is seen here also where the child has memory of its own.
+        void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_STACK, -1, 0);
         if (stack == MAP_FAILED)
                 return error_fail_errno(error, errno, "start %s: map stack", plan->path);
+        plan->failure = stack;
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         int pidfd = -1;
-        int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (int)plan->options->clone_flags | SIGCHLD;
+        int flags = SHARE_MEMORY | CLONE_VFORK | CLONE_PIDFD | (int)plan->options->clone_flags | SIGCHLD;
         pid_t pid = clone(run_child, (char *)stack + STACK_BYTES, flags, plan, &pidfd);
         int clone_errno = errno;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
+        struct failure failure = *plan->failure;
         munmap(stack, STACK_BYTES);
         if (pid < 0)
                 return error_fail_errno(error, clone_errno, "start %s: clone", plan->path);
         struct child child = {.pid = pid, .pidfd = pidfd};
-        if (plan->failed_step != NULL) {
+        if (failure.step != NULL) {
                 child_wait(&child, &(int){0}, NULL);
                 fd_close(&child.pidfd);
-                return report_failure(plan, error);
+                return report_failure(plan, &failure, error);
         }
         *ret_child = child;
         return true;
