@@ -8,6 +8,8 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct lanes;
 struct loop;
@@ -27,6 +29,7 @@ struct loop;
 #define PLUGIN_IMAGE_VERIFIER "io.containerd.image-verifier.v1"
 #define PLUGIN_GRPC "io.containerd.grpc.v1"
 #define PLUGIN_TTRPC "io.containerd.ttrpc.v1"
+#define PLUGIN_SERVER "io.containerd.server.v1"
 
 // What a plugin offers to the others is an interface of core/ (a struct whose first member is its ops table), named by
 // the type: PLUGIN_SNAPSHOTTER gives a struct snapshot_driver, PLUGIN_GRPC and PLUGIN_TTRPC a struct plugin_service, …
@@ -41,8 +44,15 @@ struct plugin_platform {
         const char *os, *architecture;
 };
 
+// One key of the plugin's table in the configuration file. The default is written as in TOML ("3", "false",
+// "'walking'", "['a', 'b']") and says the type.
+struct plugin_setting {
+        const char *key, *fallback;
+};
+
 struct plugin {
         const char *type, *id;
+        const struct plugin_setting *settings;      // ends with a NULL key; NULL: none
         const struct plugin_requirement *requires_; // ends with a NULL type; NULL: nothing
         // Returns the instance, or NULL with *error. UNIMPLEMENTED: it cannot work on this host and is skipped with
         // that reason; any other error: failed.
@@ -82,9 +92,21 @@ void *plugin_host_get(struct plugin_host *host, const char *type, const char *id
 void plugin_host_each(
         struct plugin_host *host, const char *type, void (*fn)(void *data, const char *id, void *instance), void *data);
 
-// The plugin's table in the configuration file, by dotted key; the default where it is not set. A value of the wrong
-// type stops the daemon with its name.
-const char *plugin_host_config_string(struct plugin_host *host, const char *key, const char *fallback);
-int64_t plugin_host_config_int(struct plugin_host *host, const char *key, int64_t fallback);
-bool plugin_host_config_bool(struct plugin_host *host, const char *key, bool fallback);
+// The plugin's table in the configuration file, as its settings declare it: the types have been checked and the
+// defaults filled in before init. Asking for a key that the settings do not have is a bug.
+const char *plugin_host_config_string(struct plugin_host *host, const char *key);
+int64_t plugin_host_config_int(struct plugin_host *host, const char *key);
+bool plugin_host_config_bool(struct plugin_host *host, const char *key);
+// NULL-terminated.
 const char *const *plugin_host_config_strings(struct plugin_host *host, const char *key);
+// Seconds and so on as Go writes them ("1m30s", "500ms", "0s").
+int64_t plugin_host_config_duration_ns(struct plugin_host *host, const char *key);
+
+// ---- for the Introspection service: all plugins in the order of their start. After the start constant.
+
+struct plugin_status {
+        const struct plugin *plugin;
+        const GError *error; // NULL: it runs; UNIMPLEMENTED: skipped
+};
+size_t plugin_host_count(struct plugin_host *host);
+struct plugin_status plugin_host_status(struct plugin_host *host, size_t index);
