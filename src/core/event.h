@@ -4,6 +4,7 @@
 // An event is immutable and reference-counted. Threads: any.
 #pragma once
 
+#include "base/arena.h"
 #include "base/auto.h"
 #include "base/error.h"
 
@@ -26,8 +27,31 @@ struct event *event_ref(struct event *event);
 void event_unref(struct event *event);
 DEFINE_AUTO(event, event_unref)
 
+// Namespace (identifier), topic ("/" and components) and time as containerd wants them in an envelope;
+// INVALID_ARGUMENT with its texts.
+bool event_check(const struct event *event, GError **error);
+
+// The fields of an event as containerd's filters name them: "namespace", "topic", "event.FIELD" for every string field
+// of the known event types ("event.container_id", "event.labels.a.b"). The message is decoded at most once, on demand.
+struct event_fields {
+        const struct event *event;
+        struct arena *arena; // private
+        const ProtobufCMessage *message;
+        bool decoded;
+};
+void event_fields_init(struct event_fields *fields, const struct event *event);
+void event_fields_done(struct event_fields *fields);
+// A filter_field (base/filter.h) on a struct event_fields. An empty field is an absent one. The value lives as long as
+// fields.
+const char *event_fields_get(void *fields, const char *const *path, size_t n_path, bool *ret_present);
+
+// The descriptor of a known event type by its full name or type URL; NULL: not known.
+const ProtobufCMessageDescriptor *event_type(const char *type_url);
+
 // The instance of PLUGIN_EVENT "exchange".
 struct event_exchange;
+struct event_subscriber;
+typedef bool (*event_record_fn)(void *data, struct event *event, GError **error);
 struct event_exchange_ops {
         // Checks namespace (identifier) and topic ("/" and components); INVALID_ARGUMENT. Never waits for a subscriber.
         bool (*publish)(struct event_exchange *exchange, struct event *event, GError **error);
@@ -39,6 +63,10 @@ struct event_exchange_ops {
         // No callback after this returned, except one that is running in another thread. on_free comes when none is
         // left.
         void (*unsubscribe)(struct event_exchange *exchange, struct event_subscription *subscription);
+        // At most one, set before anything is published: called in the publisher's thread for each event that passed
+        // the checks, before a subscriber can see it. False: the event is refused with that error. For events that
+        // must be stored first (exits).
+        void (*set_recorder)(struct event_exchange *exchange, event_record_fn record, void *data);
 };
 struct event_exchange {
         const struct event_exchange_ops *ops;

@@ -69,7 +69,8 @@ struct rpc_service;
 struct plugin_service {
         const struct rpc_service *service;
         void *object;
-        unsigned protocols; // rpc_protocol, or-ed
+        unsigned protocols;                // rpc_protocol, or-ed
+        const struct plugin_service *next; // another one of the same plugin; NULL: none
 };
 
 // ---- what init may ask. All results live until the plugin was stopped.
