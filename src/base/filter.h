@@ -12,8 +12,8 @@
 // Quoted text knows Go's escapes. Of several filters one must match; no filter and the empty filter match everything.
 //
 // Regular expressions are Go's RE2 in containerd and PCRE here. Nearly all that RE2 takes means the same; PCRE takes
-// more (look-around, back references), for which containerd matches nothing, and refuses a repeated anchor (`$*`). One that does not compile, or takes too
-// long, matches nothing, as in containerd.
+// more (look-around, back references), for which containerd matches nothing, and refuses a repeated anchor (`$*`). An
+// expression that does not compile, or takes too long, matches nothing, as in containerd.
 //
 // Threads: any, one at a time for each filter.
 #pragma once
