@@ -2,8 +2,8 @@
 //
 // A worker is a program of ours that handles bytes from outside without rights: started with a control socket on
 // descriptor 3, spoken to in records (a protobuf message behind its length, 32 bits, little-endian), watched by its
-// pidfd, killed when it is not wanted any more or its deadline has passed. It jails itself before it reads a byte of the
-// job. What it answers is untrusted: on_record checks form and limits. Threads: any.
+// pidfd, killed when it is not wanted any more or its deadline has passed. It jails itself before it reads a byte of
+// the job. What it answers is untrusted: on_record checks form and limits. Threads: any.
 #pragma once
 
 #include "base/auto.h"
