@@ -92,6 +92,16 @@ char *arena_printf(struct arena *arena, const char *format, ...)
         return arena_strdup(arena, text);
 }
 
+void arena_absorb(struct arena *arena, struct arena *other)
+{
+        struct block **last = &arena->blocks; // behind the block that is being filled
+        while (*last != NULL)
+                last = &(*last)->next;
+        *last = g_steal_pointer(&other->blocks);
+        arena->used_bytes += other->used_bytes;
+        arena_free(other);
+}
+
 size_t arena_used_bytes(const struct arena *arena)
 {
         return arena->used_bytes;

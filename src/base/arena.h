@@ -25,5 +25,8 @@ char *arena_printf(struct arena *arena, const char *format, ...) G_GNUC_PRINTF(2
 #define arena_array(arena, type, n) ((type *)arena_alloc(arena, sizeof(type) * (n)))
 size_t arena_used_bytes(const struct arena *arena);
 
+// Takes over what lies in other, which is gone afterwards.
+void arena_absorb(struct arena *arena, struct arena *other);
+
 // For protobuf_c_message_unpack: messages live as long as the arena, free_unpacked is not called.
 ProtobufCAllocator *arena_allocator(struct arena *arena);

@@ -35,7 +35,8 @@ struct rpc_stream_handler {
         void (*on_half_close)(void *state, struct rpc_stream *stream);
         // The send queue, once reported full by rpc_stream_send, has room again. May be NULL.
         void (*on_writable)(void *state, struct rpc_stream *stream);
-        // The client is gone, or cancelled, or the deadline passed: nothing can be sent any more. May be NULL.
+        // The client is gone, or cancelled, or the deadline passed: nothing can be sent any more; close follows. May be
+        // NULL.
         void (*on_cancel)(void *state, struct rpc_stream *stream);
         // Last callback: free the state.
         void (*close)(void *state);
@@ -83,6 +84,10 @@ const char *rpc_call_metadata(const struct rpc_call *call, const char *key);
 struct cancel *rpc_call_cancel(const struct rpc_call *call);
 // CLOCK_MONOTONIC nanoseconds; INT64_MAX: none.
 int64_t rpc_call_deadline_ns(const struct rpc_call *call);
+
+// For lists and metrics: any time while the call is referenced.
+const char *rpc_call_service_name(const struct rpc_call *call);
+const char *rpc_call_method_name(const struct rpc_call *call);
 
 // Answer, once. The response is packed at once and stays the caller's; the error is taken and freed. Both drop the
 // reference that the handler got with the call: it is not to be touched afterwards.
