@@ -56,6 +56,23 @@ static void clock_refuses_malformed(void)
                 g_assert_false(clock_parse_rfc3339(cases[i], &ns));
 }
 
+static void clock_parses_durations(void)
+{
+        static const struct {
+                const char *text;
+                int64_t ns;
+        } cases[] = {{"0", 0}, {"0s", 0}, {"1h30m", 5400 * NS_PER_SECOND}, {"1.5s", 1500 * NS_PER_MS},
+                {"-300ms", -300 * NS_PER_MS}, {"10us", 10000}};
+        int64_t ns;
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_assert_true(clock_parse_duration(cases[i].text, &ns));
+                g_assert_cmpint(ns, ==, cases[i].ns);
+        }
+        static const char *const bad[] = {"", "1", "s", "1x", "1s2", "--1s", "1e5s"};
+        for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
+                g_assert_false(clock_parse_duration(bad[i], &ns));
+}
+
 static void digest_matches_known_answers(void)
 {
         g_autofree char *sha256 = digest_of_bytes(DIGEST_SHA256, "abc", 3);
@@ -127,6 +144,7 @@ int main(int argc, char **argv)
         g_test_add_func("/error/errno_is_unknown", errno_is_unknown);
         g_test_add_func("/clock/round_trips", clock_round_trips);
         g_test_add_func("/clock/refuses_malformed", clock_refuses_malformed);
+        g_test_add_func("/clock/parses_durations", clock_parses_durations);
         g_test_add_func("/digest/matches_known_answers", digest_matches_known_answers);
         g_test_add_func("/digest/goes_on_after_a_look", digest_goes_on_after_a_look);
         g_test_add_func("/digest/refuses_malformed", digest_refuses_malformed);

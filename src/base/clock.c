@@ -86,3 +86,51 @@ bool clock_parse_rfc3339(const char *text, int64_t *ret_ns)
         *ret_ns = ns;
         return true;
 }
+
+static bool parse_unit(const char **text, int64_t *ret_ns)
+{
+        static const struct {
+                const char *name;
+                int64_t ns;
+        } units[] = {{"ns", 1}, {"us", 1000}, {"µs", 1000}, {"ms", NS_PER_MS}, {"s", NS_PER_SECOND},
+                {"m", 60 * NS_PER_SECOND}, {"h", 3600 * NS_PER_SECOND}};
+        for (size_t i = 0; i < G_N_ELEMENTS(units); i++) {
+                size_t length = strlen(units[i].name);
+                char next = strncmp(*text, units[i].name, length) == 0 ? (*text)[length] : 'x';
+                if (next == 0 || g_ascii_isdigit(next) || next == '.') {
+                        *text += length;
+                        *ret_ns = units[i].ns;
+                        return true;
+                }
+        }
+        return false;
+}
+
+bool clock_parse_duration(const char *text, int64_t *ret_ns)
+{
+        bool negative = *text == '-';
+        if (*text == '-' || *text == '+')
+                text++;
+        if (strcmp(text, "0") == 0) {
+                *ret_ns = 0;
+                return true;
+        }
+        double total = 0;
+        if (*text == 0)
+                return false;
+        while (*text != 0) {
+                if (!g_ascii_isdigit(*text) && *text != '.')
+                        return false;
+                char *end;
+                double number = g_ascii_strtod(text, &end);
+                int64_t unit;
+                text = end;
+                if (!parse_unit(&text, &unit))
+                        return false;
+                total += number * (double)unit;
+        }
+        if (total > 9e18)
+                return false;
+        *ret_ns = (int64_t)(negative ? -total : total);
+        return true;
+}

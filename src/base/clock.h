@@ -16,3 +16,6 @@ int64_t clock_monotonic_ns(void); // CLOCK_MONOTONIC
 char *clock_format_rfc3339(int64_t ns);
 // RFC 3339 (section 5.6), up to nine fractional digits, any offset. False: not such a time, or outside int64.
 bool clock_parse_rfc3339(const char *text, int64_t *ret_ns);
+
+// A duration as Go writes it: a sequence of numbers with units ("1h30m", "1.5s", "-300ms", "2us"), or "0".
+bool clock_parse_duration(const char *text, int64_t *ret_ns);

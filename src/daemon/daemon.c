@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The order of the end is the heart of this file: no new connections, calls finish, workers finish, plugins stop in the
+// opposite order of their start, then the loop runs dry. A second signal skips the waiting.
+#include "daemon/daemon.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "daemon/listener.h"
+#include "daemon/notify.h"
+#include "daemon/plugin_set.h"
+#include "daemon/plugins.h"
+#include "io/lanes.h"
+#include "io/loop.h"
+#include "rpc/server.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+enum { DRAIN_TIMEOUT_MS = 5000 };
+
+struct daemon {
+        struct config *config;
+        struct loop *loop;
+        struct lanes *lanes;
+        struct plugin_set *plugins;
+        struct rpc_server *server;
+        uv_signal_t terminate, interrupt;
+        bool draining;
+        int lock_fd;
+        GError *error;
+};
+
+static bool make_directory(const char *path, GError **error)
+{
+        if (*path != '/')
+                return error_fail(error, ERROR_INVALID_ARGUMENT, "directory \"%s\" must be an absolute path", path);
+        if (g_mkdir_with_parents(path, 0711) < 0)
+                return error_fail_errno(error, errno, "make directory %s", path);
+        return true;
+}
+
+static bool lock_root(struct daemon *daemon, GError **error)
+{
+        g_autofree char *path = g_build_filename(config_string(daemon->config, "root"), "skiffd.lock", NULL);
+        daemon->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (daemon->lock_fd < 0)
+                return error_fail_errno(error, errno, "open %s", path);
+        if (flock(daemon->lock_fd, LOCK_EX | LOCK_NB) < 0)
+                return error_fail(error, ERROR_FAILED_PRECONDITION,
+                        "root directory %s is in use by a running daemon: stop it, or choose another --root",
+                        config_string(daemon->config, "root"));
+        return true;
+}
+
+static void prepare_process(void)
+{
+        signal(SIGPIPE, SIG_IGN);
+        umask(0022);
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        struct rlimit files;
+        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+                files.rlim_cur = files.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &files);
+        }
+}
+
+static void set_oom_score(int64_t score)
+{
+        if (score == 0)
+                return;
+        g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, score);
+        g_autoptr(GError) error = NULL;
+        fd_auto int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, text, strlen(text)) < 0)
+                log_warn("cannot set oom_score", "value", text, "error", g_strerror(errno));
+}
+
+static void add_service(void *data, const char *id, void *instance)
+{
+        struct daemon *daemon = data;
+        const struct plugin_service *service = instance;
+        rpc_server_add(daemon->server, service->service, service->object, service->protocols);
+}
+
+static void find_message_limit(void *data, const char *id, void *instance)
+{
+        const struct listener *listener = instance;
+        size_t *max_message_bytes = data;
+        if (listener->protocol == RPC_GRPC)
+                *max_message_bytes = listener->max_message_bytes;
+}
+
+static void serve_listener(void *data, const char *id, void *instance)
+{
+        struct daemon *daemon = data;
+        struct listener *listener = instance;
+        if (daemon->error == NULL &&
+                rpc_server_listen(daemon->server, listener->protocol, fd_take(&listener->fd), &daemon->error))
+                log_info("serving...", "address", listener->address);
+}
+
+static bool serve(struct daemon *daemon, GError **error)
+{
+        struct rpc_server_options options = {0};
+        plugin_set_each(daemon->plugins, PLUGIN_SERVER, find_message_limit, &options.max_message_bytes);
+        daemon->server = rpc_server_new(daemon->loop, daemon->lanes, &options);
+        plugin_set_each(daemon->plugins, PLUGIN_GRPC, add_service, daemon);
+        plugin_set_each(daemon->plugins, PLUGIN_TTRPC, add_service, daemon);
+        plugin_set_each(daemon->plugins, PLUGIN_SERVER, serve_listener, daemon);
+        if (daemon->error == NULL)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&daemon->error));
+        return false;
+}
+
+static void on_drained(void *data)
+{
+        struct daemon *daemon = data;
+        loop_stop(daemon->loop);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+        struct daemon *daemon = handle->data;
+        if (daemon->draining)
+                _exit(128 + number);
+        daemon->draining = true;
+        log_info("stopping", "signal", g_strsignal(number));
+        notify_service_manager("STOPPING=1");
+        rpc_server_drain(daemon->server, DRAIN_TIMEOUT_MS, on_drained, daemon);
+}
+
+static void watch_signals(struct daemon *daemon)
+{
+        uv_loop_t *uv = loop_uv(daemon->loop);
+        uv_signal_init(uv, &daemon->terminate);
+        uv_signal_init(uv, &daemon->interrupt);
+        daemon->terminate.data = daemon->interrupt.data = daemon;
+        uv_signal_start(&daemon->terminate, on_signal, SIGTERM);
+        uv_signal_start(&daemon->interrupt, on_signal, SIGINT);
+}
+
+static bool start(struct daemon *daemon, GError **error)
+{
+        const char *root = config_string(daemon->config, "root"), *state = config_string(daemon->config, "state");
+        if (strcmp(root, state) == 0)
+                return error_fail(error, ERROR_INVALID_ARGUMENT, "root and state must be different paths");
+        if (!make_directory(root, error) || !make_directory(state, error) || !lock_root(daemon, error))
+                return false;
+        set_oom_score(config_int(daemon->config, "oom_score"));
+        daemon->loop = loop_new(error);
+        if (daemon->loop == NULL)
+                return false;
+        daemon->lanes = lanes_new(NULL);
+        struct plugin_set_options options = {
+                .config = daemon->config,
+                .loop = daemon->loop,
+                .lanes = daemon->lanes,
+                .plugins = builtin_plugins,
+        };
+        daemon->plugins = plugin_set_start(&options, error);
+        return daemon->plugins != NULL && serve(daemon, error);
+}
+
+static void finish(struct daemon *daemon)
+{
+        plugin_set_stop(daemon->plugins);
+        lanes_free(daemon->lanes);
+        rpc_server_free(daemon->server);
+        loop_free(daemon->loop);
+        fd_close(&daemon->lock_fd);
+}
+
+bool daemon_run(struct config *config, GError **error)
+{
+        struct daemon daemon = {.config = config, .lock_fd = -1};
+        prepare_process();
+        bool started = start(&daemon, error);
+        if (started) {
+                watch_signals(&daemon);
+                notify_service_manager("READY=1");
+                log_info("skiffd successfully booted");
+                loop_run(daemon.loop);
+                uv_close((uv_handle_t *)&daemon.terminate, NULL);
+                uv_close((uv_handle_t *)&daemon.interrupt, NULL);
+        }
+        finish(&daemon);
+        return started;
+}

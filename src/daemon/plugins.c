@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The only place that names implementers. Where two plugins need nothing of each other, this is the order of their
+// start.
+#include "daemon/plugins.h"
+
+#include "daemon/listener.h"
+#include "plugins/events/exchange.h"
+#include "services/services.h"
+
+const struct plugin *const builtin_plugins[] = {
+        &events_exchange_plugin,
+        &introspection_service_plugin,
+        &version_service_plugin,
+        &grpc_listener_plugin,
+        &ttrpc_listener_plugin,
+        NULL,
+};

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gRPC services, each a plugin of type io.containerd.grpc.v1 (or ttrpc) in a file of its name.
+#pragma once
+
+#include "core/plugin.h"
+
+extern const struct plugin introspection_service_plugin;
+extern const struct plugin version_service_plugin;
