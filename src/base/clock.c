@@ -119,12 +119,14 @@ bool clock_parse_duration(const char *text, int64_t *ret_ns)
         if (*text == 0)
                 return false;
         while (*text != 0) {
-                if (!g_ascii_isdigit(*text) && *text != '.')
-                        return false;
+                size_t length = strspn(text, "0123456789.");
+                g_autofree char *digits = g_strndup(text, length);
                 char *end;
-                double number = g_ascii_strtod(text, &end);
+                double number = g_ascii_strtod(digits, &end); // alone, it would take "1e5" and "0x1" too
+                if (length == 0 || *end != 0 || end == digits)
+                        return false;
                 int64_t unit;
-                text = end;
+                text += length;
                 if (!parse_unit(&text, &unit))
                         return false;
                 total += number * (double)unit;
