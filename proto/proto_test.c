@@ -4,6 +4,7 @@
 #include "proto_test.h"
 
 #include <glib.h>
+#include <stdbool.h>
 #include <string.h>
 
 static ProtobufCMessage *make_message(const ProtobufCMessageDescriptor *desc, int depth);
@@ -80,7 +81,8 @@ static ProtobufCMessage *make_message(const ProtobufCMessageDescriptor *desc, in
                 void *member = (char *)message + field->offset;
                 void *quantifier = (char *)message + field->quantifier_offset;
 
-                if (field->type == PROTOBUF_C_TYPE_MESSAGE && depth == 0)
+                bool oneof = field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
+                if ((field->type == PROTOBUF_C_TYPE_MESSAGE && depth == 0) || (oneof && *(uint32_t *)quantifier != 0))
                         continue;
                 if (field->label == PROTOBUF_C_LABEL_REPEATED) {
                         size_t size = type_size(field->type);
@@ -93,7 +95,7 @@ static ProtobufCMessage *make_message(const ProtobufCMessageDescriptor *desc, in
                         continue;
                 }
                 fill_value(field, member, depth);
-                if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
+                if (oneof)
                         *(uint32_t *)quantifier = field->id;
         }
         return message;

@@ -43,7 +43,7 @@ static void add_requirements(struct arena *arena, const struct plugin *plugin, I
                 for (size_t k = 0; k < message->n_requires && !seen; k++)
                         seen = strcmp(message->requires[k], needed[i].type) == 0;
                 if (!seen)
-                        message->requires[message->n_requires++] = (char *)needed[i].type;
+                message->requires[message->n_requires++] = (char *)needed[i].type;
         }
 }
 
