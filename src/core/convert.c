@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// protobuf-c makes a struct of its own for the entries of each map field; all of one kind of map look the same, which
+// is what the casts here rest on.
+#include "core/convert.h"
+
+#include "base/clock.h"
+
+#include "google/protobuf/any.pb-c.h"
+#include "google/protobuf/timestamp.pb-c.h"
+
+struct text_entry {
+        ProtobufCMessage base;
+        char *key, *value;
+};
+
+struct any_entry {
+        ProtobufCMessage base;
+        char *key;
+        Google__Protobuf__Any *value;
+};
+
+void *labels_to_proto(
+        const struct labels *labels, struct arena *arena, const ProtobufCMessageDescriptor *entry, size_t *ret_n)
+{
+        g_assert(entry->sizeof_message == sizeof(struct text_entry));
+        *ret_n = labels->n;
+        if (labels->n == 0)
+                return NULL;
+        struct text_entry **entries = arena_array(arena, struct text_entry *, labels->n);
+        struct text_entry *items = arena_array(arena, struct text_entry, labels->n);
+        for (size_t i = 0; i < labels->n; i++) {
+                entry->message_init(&items[i].base);
+                items[i].key = (char *)labels->items[i].key;
+                items[i].value = (char *)labels->items[i].value;
+                entries[i] = &items[i];
+        }
+        return entries;
+}
+
+struct labels labels_from_proto(const void *entries, size_t n, struct arena *arena)
+{
+        struct text_entry *const *items = entries;
+        struct labels labels = {arena_array(arena, struct label, n), n};
+        for (size_t i = 0; i < n; i++)
+                labels.items[i] = (struct label){items[i]->key, items[i]->value != NULL ? items[i]->value : ""};
+        labels_normalize(&labels);
+        return labels;
+}
+
+Google__Protobuf__Timestamp *timestamp_to_proto(int64_t ns, struct arena *arena)
+{
+        Google__Protobuf__Timestamp *timestamp = arena_new0(arena, Google__Protobuf__Timestamp);
+        google__protobuf__timestamp__init(timestamp);
+        int64_t seconds = ns / NS_PER_SECOND, rest = ns % NS_PER_SECOND;
+        if (rest < 0) {
+                seconds--;
+                rest += NS_PER_SECOND;
+        }
+        timestamp->seconds = seconds;
+        timestamp->nanos = (int32_t)rest;
+        return timestamp;
+}
+
+int64_t timestamp_from_proto(const Google__Protobuf__Timestamp *timestamp)
+{
+        int64_t ns;
+        if (timestamp == NULL)
+                return 0;
+        if (__builtin_mul_overflow(timestamp->seconds, NS_PER_SECOND, &ns) ||
+                __builtin_add_overflow(ns, (int64_t)timestamp->nanos, &ns))
+                return timestamp->seconds < 0 ? INT64_MIN : INT64_MAX;
+        return ns;
+}
+
+Google__Protobuf__Any *any_to_proto(const struct any *any, struct arena *arena)
+{
+        if (any->type_url == NULL)
+                return NULL;
+        Google__Protobuf__Any *message = arena_new0(arena, Google__Protobuf__Any);
+        google__protobuf__any__init(message);
+        message->type_url = (char *)any->type_url;
+        message->value = (ProtobufCBinaryData){any->n_value, (uint8_t *)any->value};
+        return message;
+}
+
+struct any any_from_proto(const Google__Protobuf__Any *any)
+{
+        if (any == NULL)
+                return (struct any){0};
+        return (struct any){any->type_url, any->value.data, any->value.len};
+}
+
+void *extensions_to_proto(const struct extensions *extensions, struct arena *arena,
+        const ProtobufCMessageDescriptor *entry, size_t *ret_n)
+{
+        g_assert(entry->sizeof_message == sizeof(struct any_entry));
+        *ret_n = extensions->n;
+        if (extensions->n == 0)
+                return NULL;
+        struct any_entry **entries = arena_array(arena, struct any_entry *, extensions->n);
+        struct any_entry *items = arena_array(arena, struct any_entry, extensions->n);
+        for (size_t i = 0; i < extensions->n; i++) {
+                entry->message_init(&items[i].base);
+                items[i].key = (char *)extensions->items[i].name;
+                items[i].value = any_to_proto(&extensions->items[i].value, arena);
+                entries[i] = &items[i];
+        }
+        return entries;
+}
+
+struct extensions extensions_from_proto(const void *entries, size_t n, struct arena *arena)
+{
+        struct any_entry *const *items = entries;
+        struct extensions extensions = {arena_array(arena, struct extension, n), n};
+        for (size_t i = 0; i < n; i++) {
+                struct any value = any_from_proto(items[i]->value);
+                if (value.type_url == NULL)
+                        value.type_url = "";
+                extensions.items[i] = (struct extension){items[i]->key, value};
+        }
+        return extensions;
+}
