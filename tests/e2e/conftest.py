@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the end-to-end tests. What a test needs and the machine has not is a skip that says so."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -20,6 +21,8 @@ from harness.transcript import Transcript  # noqa: E402
 GENERATIONS = sorted(env.ctr_programs()) or ["none"]
 RUNTIMES = env.oci_runtimes() or ["none"]
 NEWEST = "2.3"
+# For tests whose subject is not the runtime: the one that every daemon can use with every client.
+ANY_RUNTIME = "runc" if "runc" in RUNTIMES else RUNTIMES[0]
 
 
 def pytest_configure(config):
@@ -154,6 +157,40 @@ def best_ctr(daemon, namespace=None):
     if GENERATIONS == ["none"]:
         pytest.skip("no ctr: Debian's was not downloaded and there is no Go to build v2.3.4 with")
     return Ctr(GENERATIONS[-1], daemon, namespace)
+
+
+_namespace_count = itertools.count(1)
+
+
+@pytest.fixture
+def fresh_ctr(ctr, daemon):
+    """ctr in a namespace of this test alone. At its end the test's images go, and then nothing may be left there."""
+    client = Ctr(ctr.generation, daemon, daemon.namespace_of_its_own(f"n{next(_namespace_count)}"))
+    yield client
+    empty_namespace(client)
+
+
+def empty_namespace(client):
+    """Remove images and leases, and see that the garbage collector takes everything else."""
+    with Api(client.daemon, client.namespace) as found:
+        for image in found.images.List().images:
+            found.images.Delete(name=image.name)
+        for lease in found.leases.List().leases:
+            found.leases.Delete(id=lease.id, sync=True)
+        found.leases.Create(id="last")
+        found.leases.Delete(id="last", sync=True)
+
+        def rest():
+            blobs = [i.digest for answer in found.content.List() for i in answer.info]
+            names = ("overlayfs", "native")
+            snapshots = [i.name for n in names for answer in found.snapshots.List(snapshotter=n) for i in answer.info]
+            return blobs + snapshots
+
+        try:
+            proc.wait_until(lambda: not rest(), 10)
+        except AssertionError:
+            raise AssertionError(f"not collected: {rest()}") from None
+        found.namespaces.Delete(name=client.namespace)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ _RULES = [
     (re.compile(r"\b\d+(\.\d+)? ?([KMGT]i?B|[kMGT]B|B)(/s)?\b"), "SIZE"),
     (re.compile(r"\b(About a|an?|\d+|Less than a) (second|minute|hour|day)s?\b( ago)?"), "AGE"),
     (re.compile(r"\b\d+(\.\d+)?(ms|µs|ns|s)\b"), "DURATION"),
+    (re.compile(r'"size": ?\d+'), '"size": SIZE'),
     (re.compile(r"(elapsed|done): ?[0-9.]+ ?s?"), r"\1: DURATION"),
 ]
 _DIGEST = re.compile(r"\b(sha256[:-])([0-9a-f]{64})")
@@ -54,10 +55,10 @@ class Transcript:
         out = result.out
         if columns is not None:
             out = "\n".join(" ".join(f for i, f in enumerate(line.split()) if i in columns) for line in out.splitlines())
+        out, err = self.normal(out), self.normal(_without_log(result.err))
         if sort:
             lines = out.splitlines()
             out = "\n".join(lines[:1] + sorted(lines[1:]) if sort == "table" else sorted(lines))
-        out, err = self.normal(out), self.normal(_without_log(result.err))
         if change:
             out, err = change(out), change(err)
         text = f"$ {self.normal(command)}\n"
