@@ -10,6 +10,7 @@
 
 const struct plugin *const builtin_plugins[] = {
         &events_exchange_plugin,
+        &events_service_plugin,
         &introspection_service_plugin,
         &version_service_plugin,
         &grpc_listener_plugin,

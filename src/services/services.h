@@ -5,5 +5,6 @@
 
 #include "core/plugin.h"
 
+extern const struct plugin events_service_plugin;
 extern const struct plugin introspection_service_plugin;
 extern const struct plugin version_service_plugin;
