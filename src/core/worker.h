@@ -35,7 +35,8 @@ struct worker_handler {
 struct worker_options {
         struct loop *loop;
         struct lanes *lanes;
-        enum lane lane;             // where the handler's functions run, one at a time
+        enum lane lane;             // where the handler's functions run, one at a time;
+        struct strand *strand;      // instead, if not NULL: a queue that they share with others
         const char *program;        // full path
         const char *const *argv;    // NULL-terminated; argv[0] names the worker in errors
         const char *const *environ; // NULL: empty
