@@ -67,6 +67,7 @@ struct worker *unpacker_launch(struct unpacker *unpacker, const struct unpacker_
                 .fds = job->fds,
                 .n_fds = job->n_fds,
                 .clone_flags = job->in_namespaces ? CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC : 0,
+                .max_record_bytes = job->max_record_bytes,
                 .cancel = job->cancel,
         };
         return worker_start(&options, handler, data, error);

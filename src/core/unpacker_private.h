@@ -21,6 +21,7 @@ struct unpacker_job {
         bool in_namespaces; // untar and tar: mount, pid, net and ipc namespaces
         struct strand *strand;
         struct cancel *cancel;
+        size_t max_record_bytes; // 0: the default
 };
 struct worker *unpacker_launch(struct unpacker *unpacker, const struct unpacker_job *job,
         const struct worker_handler *handler, void *data, GError **error);

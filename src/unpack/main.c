@@ -87,6 +87,7 @@ static const struct job {
         bool (*run)(struct control *control, GError **error);
 } jobs[] = {
         {"inflate", enter_memory_jail, job_inflate},
+        {"inspect", enter_memory_jail, job_inspect},
         {"untar", enter_file_jail, job_untar},
 };
 
