@@ -127,15 +127,64 @@ static bool is_over(const struct rpc_budget *budget)
         return budget != NULL && atomic_load_explicit(&budget->held, memory_order_relaxed) > budget->cap;
 }
 
-bool rpc_connection_is_over_budget(struct rpc_connection *connection)
+// The flag first, then the question again: bytes given back in between would wake nobody.
+static void starve(struct rpc_connection *connection)
 {
-        if (!is_over(&connection->budget) && !is_over(connection->total))
-                return false;
-        // The flag first, then the question again: bytes given back in between would wake nobody.
         atomic_store(&connection->starved, true);
         if (connection->server != NULL)
                 rpc_server_budget_full(connection->server);
+}
+
+static bool is_any_over(const struct rpc_connection *connection)
+{
         return is_over(&connection->budget) || is_over(connection->total);
+}
+
+bool rpc_connection_is_over_budget(struct rpc_connection *connection)
+{
+        if (!is_any_over(connection))
+                return false;
+        starve(connection);
+        return is_any_over(connection);
+}
+
+static bool has_room(const struct rpc_budget *budget, size_t bytes)
+{
+        size_t held = budget == NULL ? 0 : atomic_load(&budget->held);
+        return held == 0 || held + bytes <= budget->cap;
+}
+
+bool rpc_connection_reserve(struct rpc_connection *connection, size_t bytes)
+{
+        for (int attempt = 0; attempt < 2; attempt++) {
+                if (has_room(&connection->budget, bytes) && has_room(connection->total, bytes)) {
+                        rpc_connection_hold(connection, bytes);
+                        return true;
+                }
+                starve(connection);
+        }
+        return false;
+}
+
+void rpc_connection_hold_partial(struct rpc_connection *connection, size_t bytes)
+{
+        atomic_fetch_add(&connection->budget.partial, bytes);
+        if (connection->total != NULL)
+                atomic_fetch_add(&connection->total->partial, bytes);
+}
+
+void rpc_connection_release_partial(struct rpc_connection *connection, size_t bytes)
+{
+        atomic_fetch_sub(&connection->budget.partial, bytes);
+        if (connection->total != NULL)
+                atomic_fetch_sub(&connection->total->partial, bytes);
+}
+
+bool rpc_connection_is_partial_full(const struct rpc_connection *connection)
+{
+        const struct rpc_budget *total = connection->total;
+        return atomic_load(&connection->budget.partial) > connection->budget.cap ||
+               (total != NULL && atomic_load(&total->partial) > total->cap);
 }
 
 void rpc_connection_hold(struct rpc_connection *connection, size_t bytes)

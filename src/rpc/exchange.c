@@ -92,12 +92,14 @@ static enum event next_event(const struct rpc_exchange *exchange)
                 return EVENT_END;
         if (!exchange->opened)
                 return EVENT_OPEN;
-        if (exchange->in_first != NULL && exchange->events->message != NULL)
-                return exchange->paused ? EVENT_NONE : EVENT_MESSAGE;
-        if (exchange->half_closed && !exchange->paused)
-                return EVENT_HALF_CLOSE;
-        if (exchange->ended)
-                return exchange->paused ? EVENT_NONE : EVENT_END;
+        if (!exchange->paused) {
+                if (exchange->in_first != NULL && exchange->events->message != NULL)
+                        return EVENT_MESSAGE;
+                if (exchange->half_closed)
+                        return EVENT_HALF_CLOSE;
+                if (exchange->ended)
+                        return EVENT_END;
+        }
         return exchange->writable ? EVENT_WRITABLE : EVENT_NONE;
 }
 
@@ -330,6 +332,14 @@ struct rpc_out *rpc_exchange_take_out(struct rpc_exchange *exchange)
         return out;
 }
 
+bool rpc_exchange_has_out(struct rpc_exchange *exchange)
+{
+        uv_mutex_lock(&exchange->connection->lock);
+        bool has_out = exchange->out_first != NULL;
+        uv_mutex_unlock(&exchange->connection->lock);
+        return has_out;
+}
+
 bool rpc_exchange_is_sent(struct rpc_exchange *exchange)
 {
         uv_mutex_lock(&exchange->connection->lock);
@@ -344,6 +354,14 @@ bool rpc_exchange_was_reset(struct rpc_exchange *exchange)
         bool was_reset = exchange->was_reset;
         uv_mutex_unlock(&exchange->connection->lock);
         return was_reset;
+}
+
+GError *rpc_exchange_copy_status(struct rpc_exchange *exchange)
+{
+        uv_mutex_lock(&exchange->connection->lock);
+        GError *status = exchange->status == NULL ? NULL : g_error_copy(exchange->status);
+        uv_mutex_unlock(&exchange->connection->lock);
+        return status;
 }
 
 size_t rpc_exchange_take_handled(struct rpc_exchange *exchange)

@@ -54,11 +54,12 @@ const ProtobufCMessage *rpc_decode(const ProtobufCMessageDescriptor *descriptor,
 // How many bytes decoding may take for a message of that length.
 size_t rpc_decode_limit(size_t length);
 
-// ---- budgets: bytes received and not handled yet. A connection's lies under its lock, the server's is atomic.
+// ---- budgets: bytes received and not handled yet, per connection and for a whole server
 
 struct rpc_budget {
-        atomic_size_t held;
-        size_t cap;
+        atomic_size_t held;    // whole messages, and room reserved for large ones
+        atomic_size_t partial; // incomplete small messages: never waited for, since nothing may ever free them
+        size_t cap;            // of each
 };
 
 // ---- a connection
@@ -124,6 +125,11 @@ void rpc_connection_unref(struct rpc_connection *connection);
 void rpc_connection_closed(struct rpc_connection *connection);
 // True: the budgets are used up, read no more (do not reopen the connection's window) until flush comes.
 bool rpc_connection_is_over_budget(struct rpc_connection *connection);
+// Room for a large message before it came; given back by release. False: wait for a flush.
+bool rpc_connection_reserve(struct rpc_connection *connection, size_t bytes);
+void rpc_connection_hold_partial(struct rpc_connection *connection, size_t bytes);
+void rpc_connection_release_partial(struct rpc_connection *connection, size_t bytes);
+bool rpc_connection_is_partial_full(const struct rpc_connection *connection);
 void rpc_connection_hold(struct rpc_connection *connection, size_t bytes);
 void rpc_connection_release(struct rpc_connection *connection, size_t bytes);
 // Puts the exchange on the ready list. Under the lock.
@@ -204,8 +210,11 @@ void rpc_exchange_peer_half_close(struct rpc_exchange *exchange, bool incomplete
 void rpc_exchange_detach(struct rpc_exchange *exchange, GError *status);
 // The next message to send; the caller owns it. NULL: none for now.
 struct rpc_out *rpc_exchange_take_out(struct rpc_exchange *exchange);
+bool rpc_exchange_has_out(struct rpc_exchange *exchange);
 // Nothing more will come out.
 bool rpc_exchange_is_sent(struct rpc_exchange *exchange);
+// A copy of why the exchange ended; NULL: OK.
+GError *rpc_exchange_copy_status(struct rpc_exchange *exchange);
 bool rpc_exchange_was_reset(struct rpc_exchange *exchange);
 size_t rpc_exchange_take_handled(struct rpc_exchange *exchange);
 // Starts the timer for exchange->deadline_ns, if any.
