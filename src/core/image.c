@@ -85,7 +85,8 @@ bool image_get(const struct image_store *store, const char *namespace_, const ch
 static bool filter_one(void *data, const struct image *image)
 {
         struct operation *operation = data;
-        return !filter_match(operation->filter, image_field, (void *)image) || operation->fn(operation->data, image);
+        return (operation->filter != NULL && !filter_match(operation->filter, image_field, (void *)image)) ||
+               operation->fn(operation->data, image);
 }
 
 static bool list(struct tx *tx, void *data, GError **error)

@@ -69,6 +69,7 @@ struct metadata {
         const struct snapshot_ops *snapshots;   // core/snapshot.h
         const struct sandbox_ops *sandboxes;    // core/sandbox.h
         const struct event_log_ops *events;     // core/event_log.h
+        bool shares_content; // policy: a namespace may take over content of another one by its digest alone
 };
 
 static inline bool metadata_write(struct metadata *metadata, enum tx_class class, tx_fn fn, void *data, GError **error)

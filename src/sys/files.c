@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A file is replaced by writing a new one beside it, syncing it, renaming it over the old one and syncing the
+// directory; less than that loses the file or its content in a power cut on one file system or another.
+#include "sys/files.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static int open_resolved(int directory, const char *path, const struct open_how *how, GError **error)
+{
+        int fd;
+        // EAGAIN: somebody renamed a directory on the way just now, and the kernel could not be sure.
+        do
+                fd = (int)syscall(SYS_openat2, directory, path, how, sizeof *how);
+        while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+        if (fd >= 0)
+                return fd;
+        if (errno == ENOENT)
+                error_fail(error, ERROR_NOT_FOUND, "%s: not found", path);
+        else if (errno == EXDEV || errno == ELOOP)
+                error_fail(error, ERROR_PERMISSION_DENIED, "%s: leads out of its directory: permission denied", path);
+        else
+                error_fail_errno(error, errno, "open %s", path);
+        return -1;
+}
+
+int file_open_beneath(int directory, const char *path, int flags, mode_t mode, GError **error)
+{
+        const struct open_how how = {
+                .flags = (unsigned)(flags | O_CLOEXEC),
+                .mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0,
+                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+        };
+        return open_resolved(directory, path, &how, error);
+}
+
+int file_open_in_root(int root, const char *path, int flags, mode_t mode, GError **error)
+{
+        const struct open_how how = {
+                .flags = (unsigned)(flags | O_CLOEXEC),
+                .mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0,
+                .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        };
+        return open_resolved(root, path, &how, error);
+}
+
+static bool sync_parent(const char *path, GError **error)
+{
+        g_autofree char *parent = g_path_get_dirname(path);
+        fd_auto int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) != 0)
+                return error_fail_errno(error, errno, "sync %s", parent);
+        return true;
+}
+
+bool file_make_directories(const char *path, mode_t mode, GError **error)
+{
+        if (mkdir(path, mode) == 0)
+                return sync_parent(path, error);
+        if (errno == EEXIST) {
+                struct stat st;
+                if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+                        return true;
+                return error_fail_errno(error, ENOTDIR, "mkdir %s", path);
+        }
+        if (errno != ENOENT)
+                return error_fail_errno(error, errno, "mkdir %s", path);
+        g_autofree char *parent = g_path_get_dirname(path);
+        if (!file_make_directories(parent, mode, error))
+                return false;
+        if (mkdir(path, mode) != 0 && errno != EEXIST)
+                return error_fail_errno(error, errno, "mkdir %s", path);
+        return sync_parent(path, error);
+}
+
+bool file_write_at(int fd, const void *bytes, size_t n_bytes, off_t offset, GError **error)
+{
+        const char *at = bytes;
+        while (n_bytes > 0) {
+                ssize_t n = pwrite(fd, at, n_bytes, offset);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return error_fail_errno(error, errno, "write");
+                at += n;
+                offset += n;
+                n_bytes -= (size_t)n;
+        }
+        return true;
+}
+
+static bool write_new(int fd, const void *bytes, size_t n_bytes, GError **error)
+{
+        if (!file_write_at(fd, bytes, n_bytes, 0, error))
+                return false;
+        return fsync(fd) == 0 || error_fail_errno(error, errno, "sync");
+}
+
+bool file_replace(int directory, const char *name, const void *bytes, size_t n_bytes, mode_t mode, GError **error)
+{
+        g_autofree char *temporary = g_strconcat(name, ".tmp", NULL);
+        if (unlinkat(directory, temporary, 0) != 0 && errno != ENOENT)
+                return error_fail_errno(error, errno, "remove %s", temporary);
+        fd_auto int fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+        if (fd < 0)
+                return error_fail_errno(error, errno, "create %s", temporary);
+        bool ok = write_new(fd, bytes, n_bytes, error);
+        if (!ok)
+                g_prefix_error(error, "%s: ", temporary);
+        if (ok && renameat(directory, temporary, directory, name) != 0)
+                ok = error_fail_errno(error, errno, "rename %s to %s", temporary, name);
+        if (!ok) {
+                unlinkat(directory, temporary, 0);
+                return false;
+        }
+        return file_sync_directory(directory, error);
+}
+
+char *file_read_text(int directory, const char *name, size_t limit, GError **error)
+{
+        fd_auto int fd = file_open_beneath(directory, name, O_RDONLY, 0, error);
+        if (fd < 0)
+                return NULL;
+        g_autoptr(GString) text = g_string_new(NULL);
+        char buffer[4096];
+        for (;;) {
+                ssize_t n = read(fd, buffer, sizeof buffer);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0) {
+                        error_fail_errno(error, errno, "read %s", name);
+                        return NULL;
+                }
+                if (n == 0)
+                        return g_string_free(g_steal_pointer(&text), FALSE);
+                if (text->len + (size_t)n > limit) {
+                        error_fail(error, ERROR_RESOURCE_EXHAUSTED, "%s is larger than %zu bytes", name, limit);
+                        return NULL;
+                }
+                g_string_append_len(text, buffer, n);
+        }
+}
+
+bool file_sync_directory(int directory, GError **error)
+{
+        return fsync(directory) == 0 || error_fail_errno(error, errno, "sync directory");
+}
