@@ -5,11 +5,15 @@
 #include "daemon/plugins.h"
 
 #include "daemon/listener.h"
+#include "plugins/content_local/plugin.h"
 #include "plugins/events/exchange.h"
+#include "plugins/metadata/plugin.h"
 #include "services/services.h"
 
 const struct plugin *const builtin_plugins[] = {
         &events_exchange_plugin,
+        &metadata_plugin,
+        &content_local_plugin,
         &events_service_plugin,
         &introspection_service_plugin,
         &version_service_plugin,
