@@ -88,6 +88,7 @@ static const struct job {
 } jobs[] = {
         {"inflate", enter_memory_jail, job_inflate},
         {"inspect", enter_memory_jail, job_inspect},
+        {"split", enter_memory_jail, job_split},
         {"untar", enter_file_jail, job_untar},
 };
 
