@@ -5,27 +5,13 @@
 // is the caller's.
 #pragma once
 
-#include "base/auto.h"
+#include "base/mount.h"
 
 #include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-struct mount {
-        char *type, *source;
-        char *target;   // path below the mount point that is passed with it, usually ""
-        char **options; // NULL-terminated, never NULL
-};
-
-// Copies everything; options (NULL-terminated) may be NULL.
-struct mount *mount_new(const char *type, const char *source, const char *target, const char *const *options);
-struct mount *mount_copy(const struct mount *mount);
-void mount_free(struct mount *mount);
-DEFINE_AUTO(mount, mount_free)
-// A list of struct mount that owns them.
-GPtrArray *mounts_new(void);
-
-// The same without ownership, for those who have a decoded message at hand.
+// A mount without ownership, for those who have a decoded message at hand.
 struct mount_request {
         const char *type;   // "bind", "overlay", …
         const char *source; // "overlay" has none that counts
@@ -33,9 +19,6 @@ struct mount_request {
         const char *const *options;
         size_t n_options;
 };
-
-// The value of the first option "KEY=value"; NULL: none.
-const char *mount_option(const struct mount *mount, const char *key);
 
 // What the options say to mount(2).
 struct mount_flags {
