@@ -45,9 +45,9 @@ struct snapshot_ops {
         // Whether a snapshot has it as its parent.
         bool (*has_child)(struct tx *tx, const char *namespace_, const char *snapshotter, const char *key,
                 bool *ret_has, GError **error);
-        // Never the same number twice: SEQ of backend names (per namespace and snapshotter), and directory numbers
-        // (per snapshotter, from 1).
+        // Never the same number twice: SEQ of backend names (per namespace and snapshotter), and n directory numbers in
+        // a row (per snapshotter, from 1), of which it gives the first.
         bool (*next_sequence)(
                 struct tx *tx, const char *namespace_, const char *snapshotter, int64_t *ret_sequence, GError **error);
-        bool (*next_number)(struct tx *tx, const char *snapshotter, int64_t *ret_number, GError **error);
+        bool (*reserve_numbers)(struct tx *tx, const char *snapshotter, int64_t n, int64_t *ret_first, GError **error);
 };

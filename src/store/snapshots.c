@@ -143,14 +143,15 @@ static bool has_child(
                 namespace_, snapshotter, key);
 }
 
-static bool next(struct tx *tx, const char *name, int64_t *ret_value, GError **error)
+// The last of n values in a row that nobody had before.
+static bool advance(struct tx *tx, const char *name, int64_t n, int64_t *ret_last, GError **error)
 {
         g_assert(tx->writable);
         struct query query;
         if (!query_start(&query, tx, error,
-                    "INSERT INTO sequences (name, value) VALUES (?, 1) "
-                    "ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value",
-                    "t", name))
+                    "INSERT INTO sequences (name, value) VALUES (?1, ?2) "
+                    "ON CONFLICT DO UPDATE SET value = value + ?2 RETURNING value",
+                    "ti", name, n))
                 return false;
         int64_t value = query_row(&query) ? column_int(&query, 0) : 0;
         // RETURNING gives its row before the statement has ended.
@@ -159,7 +160,7 @@ static bool next(struct tx *tx, const char *name, int64_t *ret_value, GError **e
         if (!query_end(&query, error))
                 return false;
         tx->changed = true;
-        *ret_value = value;
+        *ret_last = value;
         return true;
 }
 
@@ -167,13 +168,17 @@ static bool next_sequence(
         struct tx *tx, const char *namespace_, const char *snapshotter, int64_t *ret_sequence, GError **error)
 {
         g_autofree char *name = g_strdup_printf("snapshot/%s/%s", namespace_, snapshotter);
-        return next(tx, name, ret_sequence, error);
+        return advance(tx, name, 1, ret_sequence, error);
 }
 
-static bool next_number(struct tx *tx, const char *snapshotter, int64_t *ret_number, GError **error)
+static bool reserve_numbers(struct tx *tx, const char *snapshotter, int64_t n, int64_t *ret_first, GError **error)
 {
         g_autofree char *name = g_strdup_printf("directory/%s", snapshotter);
-        return next(tx, name, ret_number, error);
+        int64_t last;
+        if (!advance(tx, name, n, &last, error))
+                return false;
+        *ret_first = last - n + 1;
+        return true;
 }
 
 const struct snapshot_ops store_snapshots = {
@@ -184,5 +189,5 @@ const struct snapshot_ops store_snapshots = {
         .remove = remove_snapshot,
         .has_child = has_child,
         .next_sequence = next_sequence,
-        .next_number = next_number,
+        .reserve_numbers = reserve_numbers,
 };
