@@ -8,6 +8,7 @@
 #include "plugins/content_local/plugin.h"
 #include "plugins/events/exchange.h"
 #include "plugins/metadata/plugin.h"
+#include "plugins/streaming/manager.h"
 #include "services/services.h"
 
 const struct plugin *const builtin_plugins[] = {
@@ -16,6 +17,8 @@ const struct plugin *const builtin_plugins[] = {
         &content_local_plugin,
         &events_service_plugin,
         &introspection_service_plugin,
+        &streaming_manager_plugin,
+        &streaming_service_plugin,
         &version_service_plugin,
         &grpc_listener_plugin,
         &ttrpc_listener_plugin,

@@ -7,4 +7,5 @@
 
 extern const struct plugin events_service_plugin;
 extern const struct plugin introspection_service_plugin;
+extern const struct plugin streaming_service_plugin;
 extern const struct plugin version_service_plugin;
