@@ -16,6 +16,7 @@ const struct plugin *const builtin_plugins[] = {
         &metadata_plugin,
         &content_local_plugin,
         &events_service_plugin,
+        &healthcheck_service_plugin,
         &introspection_service_plugin,
         &streaming_manager_plugin,
         &streaming_service_plugin,

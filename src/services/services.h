@@ -6,6 +6,7 @@
 #include "core/plugin.h"
 
 extern const struct plugin events_service_plugin;
+extern const struct plugin healthcheck_service_plugin;
 extern const struct plugin introspection_service_plugin;
 extern const struct plugin streaming_service_plugin;
 extern const struct plugin version_service_plugin;
