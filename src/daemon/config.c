@@ -286,7 +286,8 @@ void config_set_plugin_string(struct config *config, const char *plugin, const c
 bool config_list_has(const struct config *config, const char *key, const char *value)
 {
         const char *last;
-        json_t *list = json_object_get(parent_of(config, key, &last), last);
+        json_t *table = parent_of(config, key, &last);
+        json_t *list = json_object_get(table, last);
         size_t i;
         json_t *item;
         json_array_foreach(list, i, item)
