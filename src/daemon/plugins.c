@@ -9,6 +9,7 @@
 #include "plugins/events/exchange.h"
 #include "plugins/metadata/plugin.h"
 #include "plugins/streaming/manager.h"
+#include "plugins/runtime_v2/manager.h"
 #include "services/services.h"
 
 const struct plugin *const builtin_plugins[] = {
@@ -20,6 +21,8 @@ const struct plugin *const builtin_plugins[] = {
         &introspection_service_plugin,
         &streaming_manager_plugin,
         &streaming_service_plugin,
+        &runtime_v2_plugin,
+        &tasks_service_plugin,
         &version_service_plugin,
         &grpc_listener_plugin,
         &ttrpc_listener_plugin,
