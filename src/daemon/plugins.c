@@ -8,8 +8,8 @@
 #include "plugins/content_local/plugin.h"
 #include "plugins/events/exchange.h"
 #include "plugins/metadata/plugin.h"
-#include "plugins/streaming/manager.h"
 #include "plugins/runtime_v2/manager.h"
+#include "plugins/streaming/manager.h"
 #include "services/services.h"
 
 const struct plugin *const builtin_plugins[] = {
