@@ -6,6 +6,7 @@
 
 #include "daemon/listener.h"
 #include "plugins/content_local/plugin.h"
+#include "plugins/differ_tar/plugin.h"
 #include "plugins/events/exchange.h"
 #include "plugins/metadata/plugin.h"
 #include "plugins/runtime_v2/manager.h"
@@ -16,6 +17,7 @@ const struct plugin *const builtin_plugins[] = {
         &events_exchange_plugin,
         &metadata_plugin,
         &content_local_plugin,
+        &differ_tar_plugin,
         &events_service_plugin,
         &healthcheck_service_plugin,
         &introspection_service_plugin,
