@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 
+#include "containerd/types.pb-c.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
@@ -120,4 +121,33 @@ struct extensions extensions_from_proto(const void *entries, size_t n, struct ar
                 extensions.items[i] = (struct extension){items[i]->key, value};
         }
         return extensions;
+}
+
+Types__Mount **mounts_to_proto(const GPtrArray *mounts, struct arena *arena, size_t *ret_n)
+{
+        Types__Mount **list = arena_array(arena, Types__Mount *, mounts->len);
+        for (guint i = 0; i < mounts->len; i++) {
+                const struct mount *mount = mounts->pdata[i];
+                list[i] = arena_new0(arena, Types__Mount);
+                types__mount__init(list[i]);
+                list[i]->type = mount->type;
+                list[i]->source = mount->source;
+                list[i]->target = mount->target;
+                list[i]->options = mount->options;
+                list[i]->n_options = g_strv_length(mount->options);
+        }
+        *ret_n = mounts->len;
+        return list;
+}
+
+GPtrArray *mounts_from_proto(Types__Mount *const *mounts, size_t n)
+{
+        GPtrArray *list = mounts_new();
+        for (size_t i = 0; i < n; i++) {
+                g_autofree const char **options = g_new0(const char *, mounts[i]->n_options + 1);
+                for (size_t k = 0; k < mounts[i]->n_options; k++)
+                        options[k] = mounts[i]->options[k];
+                g_ptr_array_add(list, mount_new(mounts[i]->type, mounts[i]->source, mounts[i]->target, options));
+        }
+        return list;
 }

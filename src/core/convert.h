@@ -4,6 +4,7 @@
 // what they were made from where said. Threads: any.
 #pragma once
 
+#include "base/mount.h"
 #include "core/any.h"
 #include "core/labels.h"
 
@@ -33,3 +34,9 @@ struct any any_from_proto(const struct Google__Protobuf__Any *any);
 void *extensions_to_proto(const struct extensions *extensions, struct arena *arena,
         const ProtobufCMessageDescriptor *entry, size_t *ret_n);
 struct extensions extensions_from_proto(const void *entries, size_t n, struct arena *arena);
+
+// A list of struct mount (base/mount.h) as the repeated field of containerd.types.Mount; the texts are not copied.
+struct Types__Mount;
+struct Types__Mount **mounts_to_proto(const GPtrArray *mounts, struct arena *arena, size_t *ret_n);
+// Copies everything.
+GPtrArray *mounts_from_proto(struct Types__Mount *const *mounts, size_t n);

@@ -10,6 +10,9 @@
 #include "plugins/events/exchange.h"
 #include "plugins/metadata/plugin.h"
 #include "plugins/runtime_v2/manager.h"
+#include "plugins/snapshot_native/native.h"
+#include "plugins/snapshot_overlay/overlay.h"
+#include "plugins/snapshots/plugin.h"
 #include "plugins/streaming/manager.h"
 #include "services/services.h"
 
@@ -18,6 +21,9 @@ const struct plugin *const builtin_plugins[] = {
         &metadata_plugin,
         &content_local_plugin,
         &differ_tar_plugin,
+        &snapshot_native_plugin,
+        &snapshot_overlay_plugin,
+        &snapshots_plugin,
         &events_service_plugin,
         &healthcheck_service_plugin,
         &introspection_service_plugin,
@@ -25,6 +31,7 @@ const struct plugin *const builtin_plugins[] = {
         &streaming_service_plugin,
         &runtime_v2_plugin,
         &tasks_service_plugin,
+        &snapshots_service_plugin,
         &version_service_plugin,
         &grpc_listener_plugin,
         &ttrpc_listener_plugin,

@@ -4,9 +4,9 @@
 // subscription of the exchange: while the stream's queue is full the subscription rests, and its queue in the exchange
 // is what is capped.
 #include "base/clock.h"
-#include "base/identifier.h"
 #include "core/event.h"
 #include "rpc/server.h"
+#include "services/service.h"
 #include "services/services.h"
 
 #include "containerd/events_api.pb-c.h"
@@ -18,36 +18,12 @@ struct events_service {
         struct plugin_service grpc, ttrpc;
 };
 
-static void finish(struct rpc_call *call, GError *error)
-{
-        if (error != NULL) {
-                rpc_call_fail(call, error);
-                return;
-        }
-        Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-        rpc_call_reply(call, &empty.base);
-}
-
-static const char *caller_namespace(const struct rpc_call *call, GError **error)
-{
-        const char *name = rpc_call_metadata(call, "containerd-namespace");
-        if (name == NULL || name[0] == '\0') {
-                error_fail(error, ERROR_FAILED_PRECONDITION, "namespace is required: failed precondition");
-                return NULL;
-        }
-        if (!identifier_validate(name, error)) {
-                g_prefix_error(error, "namespace validation: ");
-                return NULL;
-        }
-        return name;
-}
-
 static void on_publish(struct rpc_call *call, void *object)
 {
         struct events_service *service = object;
         const EventsApi__PublishRequest *request = (const EventsApi__PublishRequest *)rpc_call_request(call);
         GError *error = NULL;
-        const char *namespace_ = caller_namespace(call, &error);
+        const char *namespace_ = service_namespace(call, &error);
         if (namespace_ == NULL) {
                 g_prefix_error(&error, "failed publishing event: ");
                 rpc_call_fail(call, error);
@@ -58,7 +34,7 @@ static void on_publish(struct rpc_call *call, void *object)
         event = event_new(namespace_, request->topic, clock_now_ns(), any != NULL ? any->type_url : "",
                 any != NULL ? any->value.data : NULL, any != NULL ? any->value.len : 0);
         service->exchange->ops->publish(service->exchange, event, &error);
-        finish(call, error);
+        service_reply_empty(call, error);
 }
 
 static bool forward(struct event_exchange *exchange, const Types__Envelope *envelope, GError **error)
@@ -88,7 +64,7 @@ static void on_forward(struct rpc_call *call, void *object)
         const EventsApi__ForwardRequest *request = (const EventsApi__ForwardRequest *)rpc_call_request(call);
         GError *error = NULL;
         forward(service->exchange, request->envelope, &error);
-        finish(call, error);
+        service_reply_empty(call, error);
 }
 
 static void on_ttrpc_forward(struct rpc_call *call, void *object)
@@ -97,7 +73,7 @@ static void on_ttrpc_forward(struct rpc_call *call, void *object)
         const EventsTtrpc__ForwardRequest *request = (const EventsTtrpc__ForwardRequest *)rpc_call_request(call);
         GError *error = NULL;
         forward(service->exchange, request->envelope, &error);
-        finish(call, error);
+        service_reply_empty(call, error);
 }
 
 // ---- Subscribe

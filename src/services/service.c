@@ -7,20 +7,45 @@
 
 #include "google/protobuf/empty.pb-c.h"
 
+static bool check_namespace(const char *name, GError **error)
+{
+        if (name == NULL || *name == 0)
+                return error_fail(error, ERROR_FAILED_PRECONDITION, "namespace is required: failed precondition");
+        if (identifier_validate(name, error))
+                return true;
+        g_prefix_error(error, "namespace validation: ");
+        return false;
+}
+
+static struct scope make_scope(const char *namespace_, const char *lease)
+{
+        return (struct scope){.namespace_ = namespace_, .lease = lease != NULL && *lease != 0 ? lease : NULL};
+}
+
 const char *service_namespace(const struct rpc_call *call, GError **error)
 {
         const char *name = rpc_call_metadata(call, "containerd-namespace");
         if (name == NULL)
                 name = rpc_call_metadata(call, "containerd-namespace-ttrpc");
-        if (name == NULL || *name == 0) {
-                error_fail(error, ERROR_FAILED_PRECONDITION, "namespace is required: failed precondition");
-                return NULL;
-        }
-        if (!identifier_validate(name, error)) {
-                g_prefix_error(error, "namespace validation: ");
-                return NULL;
-        }
-        return name;
+        return check_namespace(name, error) ? name : NULL;
+}
+
+bool service_scope(const struct rpc_call *call, struct scope *ret_scope, GError **error)
+{
+        const char *namespace_ = service_namespace(call, error);
+        if (namespace_ == NULL)
+                return false;
+        *ret_scope = make_scope(namespace_, rpc_call_metadata(call, "containerd-lease"));
+        return true;
+}
+
+bool service_stream_scope(const struct rpc_stream *stream, struct scope *ret_scope, GError **error)
+{
+        const char *namespace_ = rpc_stream_metadata(stream, "containerd-namespace");
+        if (!check_namespace(namespace_, error))
+                return false;
+        *ret_scope = make_scope(namespace_, rpc_stream_metadata(stream, "containerd-lease"));
+        return true;
 }
 
 void service_reply_empty(struct rpc_call *call, GError *error)

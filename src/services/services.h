@@ -10,4 +10,5 @@ extern const struct plugin healthcheck_service_plugin;
 extern const struct plugin introspection_service_plugin;
 extern const struct plugin streaming_service_plugin;
 extern const struct plugin tasks_service_plugin;
+extern const struct plugin snapshots_service_plugin;
 extern const struct plugin version_service_plugin;
