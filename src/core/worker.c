@@ -120,6 +120,7 @@ static void on_timeout(void *data)
 struct delivery {
         struct worker *worker;
         GBytes *bytes;
+        int fd; // to be sent beside; -1: none
 };
 
 static void read_on(void *data);
@@ -217,7 +218,7 @@ static void receive(struct worker *worker)
                         return;
                 }
                 struct delivery *delivery = g_new(struct delivery, 1);
-                *delivery = (struct delivery){worker_ref(worker), g_bytes_new(bytes, n_bytes)};
+                *delivery = (struct delivery){worker_ref(worker), g_bytes_new(bytes, n_bytes), -1};
                 atomic_fetch_add(&worker->waiting_records, 1);
                 strand_submit(worker->strand, deliver, delivery);
         }
@@ -324,23 +325,30 @@ static void send_on_loop(void *data)
         if (worker->records != NULL && !worker->half_close_wanted) {
                 size_t n_bytes;
                 const void *bytes = g_bytes_get_data(delivery->bytes, &n_bytes);
-                records_send(worker->records, bytes, n_bytes, -1);
+                records_send(worker->records, bytes, n_bytes, fd_take(&delivery->fd));
                 flush(worker);
                 update_watch(worker);
         }
+        fd_close(&delivery->fd);
         g_bytes_unref(delivery->bytes);
         g_free(delivery);
         worker_unref(worker);
 }
 
-void worker_send(struct worker *worker, const ProtobufCMessage *message)
+void worker_send_with(struct worker *worker, const ProtobufCMessage *message, int fd)
 {
         size_t n_bytes = protobuf_c_message_get_packed_size(message);
         uint8_t *bytes = g_malloc(n_bytes + 1);
         protobuf_c_message_pack(message, bytes);
         struct delivery *delivery = g_new(struct delivery, 1);
-        *delivery = (struct delivery){worker_ref(worker), g_bytes_new_take(bytes, n_bytes)};
+        *delivery =
+                (struct delivery){.worker = worker_ref(worker), .bytes = g_bytes_new_take(bytes, n_bytes), .fd = fd};
         loop_post(worker->loop, send_on_loop, delivery);
+}
+
+void worker_send(struct worker *worker, const ProtobufCMessage *message)
+{
+        worker_send_with(worker, message, -1);
 }
 
 static void half_close_on_loop(void *data)

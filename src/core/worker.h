@@ -58,6 +58,8 @@ DEFINE_AUTO(worker, worker_unref)
 pid_t worker_pid(const struct worker *worker);
 // Queues a record (packed at once). Never waits; what a worker that has ended was to get is dropped.
 void worker_send(struct worker *worker, const ProtobufCMessage *message);
+// The same with a descriptor beside it, which is taken.
+void worker_send_with(struct worker *worker, const ProtobufCMessage *message, int fd);
 // No more records: the worker reads the end of file.
 void worker_half_close(struct worker *worker);
 // SIGKILL; on_end comes with a copy of reason (NULL: CANCELED).
