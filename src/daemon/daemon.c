@@ -13,6 +13,7 @@
 #include "io/lanes.h"
 #include "io/loop.h"
 #include "rpc/server.h"
+#include "sys/spawn.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +23,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-enum { DRAIN_TIMEOUT_MS = 5000 };
+enum { DRAIN_TIMEOUT_MS = 5000, REAP_AGAIN_MS = 50 };
 
 struct daemon {
         struct config *config;
@@ -30,7 +31,8 @@ struct daemon {
         struct lanes *lanes;
         struct plugin_set *plugins;
         struct rpc_server *server;
-        uv_signal_t terminate, interrupt;
+        uv_signal_t terminate, interrupt, child;
+        struct loop_timer *reap_again;
         bool draining;
         int lock_fd;
         GError *error;
@@ -136,12 +138,29 @@ static void on_signal(uv_signal_t *handle, int number)
         rpc_server_drain(daemon->server, DRAIN_TIMEOUT_MS, on_drained, daemon);
 }
 
+static void reap_orphans(void *data)
+{
+        struct daemon *daemon = data;
+        daemon->reap_again =
+                child_reap_orphans() ? loop_timer_start(daemon->loop, REAP_AGAIN_MS, reap_orphans, daemon) : NULL;
+}
+
+static void on_child(uv_signal_t *handle, int number)
+{
+        struct daemon *daemon = handle->data;
+        if (daemon->reap_again == NULL)
+                reap_orphans(daemon);
+}
+
 static void watch_signals(struct daemon *daemon)
 {
         uv_loop_t *uv = loop_uv(daemon->loop);
         uv_signal_init(uv, &daemon->terminate);
         uv_signal_init(uv, &daemon->interrupt);
-        daemon->terminate.data = daemon->interrupt.data = daemon;
+        uv_signal_init(uv, &daemon->child);
+        daemon->terminate.data = daemon->interrupt.data = daemon->child.data = daemon;
+        uv_signal_start(&daemon->child, on_child, SIGCHLD);
+        reap_orphans(daemon); // what ended while the plugins started
         uv_signal_start(&daemon->terminate, on_signal, SIGTERM);
         uv_signal_start(&daemon->interrupt, on_signal, SIGINT);
 }
@@ -189,6 +208,8 @@ bool daemon_run(struct config *config, GError **error)
                 loop_run(daemon.loop);
                 uv_close((uv_handle_t *)&daemon.terminate, NULL);
                 uv_close((uv_handle_t *)&daemon.interrupt, NULL);
+                uv_close((uv_handle_t *)&daemon.child, NULL);
+                loop_timer_stop(daemon.reap_again);
         }
         finish(&daemon);
         return started;

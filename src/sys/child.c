@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Ends of children. waitid(P_PIDFD) cannot hit a process that got the number of one that is gone.
+#include "sys/child.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -8,10 +9,70 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+// ---- children and orphans
+//
+// The kernel's list of our children is one per process, and so is this one of those that spawn started. Spawners hold
+// the lock for reading while they clone and enter the child here, so that a sweep, which holds it for writing, never
+// takes a child that is not entered yet.
+
+static pthread_rwlock_t spawning = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_mutex_t own_children_mutex = PTHREAD_MUTEX_INITIALIZER;
+static GHashTable *own_children; // of pids; under the mutex
+
+void child_spawning_begin(void)
+{
+        pthread_rwlock_rdlock(&spawning);
+}
+
+void child_spawning_end(pid_t pid)
+{
+        pthread_mutex_lock(&own_children_mutex);
+        if (own_children == NULL)
+                own_children = g_hash_table_new(NULL, NULL);
+        if (pid > 0)
+                g_hash_table_add(own_children, GINT_TO_POINTER(pid));
+        pthread_mutex_unlock(&own_children_mutex);
+        pthread_rwlock_unlock(&spawning);
+}
+
+static void forget_child(pid_t pid)
+{
+        pthread_mutex_lock(&own_children_mutex);
+        g_hash_table_remove(own_children, GINT_TO_POINTER(pid));
+        pthread_mutex_unlock(&own_children_mutex);
+}
+
+static bool is_own_child(pid_t pid)
+{
+        pthread_mutex_lock(&own_children_mutex);
+        bool own = own_children != NULL && g_hash_table_contains(own_children, GINT_TO_POINTER(pid));
+        pthread_mutex_unlock(&own_children_mutex);
+        return own;
+}
+
+bool child_reap_orphans(void)
+{
+        if (pthread_rwlock_trywrlock(&spawning) != 0)
+                return true;
+        bool again = false;
+        for (;;) {
+                siginfo_t info = {0};
+                if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
+                        break;
+                again = is_own_child(info.si_pid);
+                if (again)
+                        break;
+                waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+        }
+        pthread_rwlock_unlock(&spawning);
+        return again;
+}
 
 static int status_of(const siginfo_t *info)
 {
@@ -29,6 +90,7 @@ bool child_wait(struct child *child, int *ret_status, GError **error)
         } while (failed < 0 && errno == EINTR);
         if (failed < 0)
                 return error_fail_errno(error, errno, "wait for process %d", (int)child->pid);
+        forget_child(child->pid);
         *ret_status = status_of(&info);
         return true;
 }
@@ -38,6 +100,7 @@ bool child_try_wait(struct child *child, int *ret_status)
         siginfo_t info = {0};
         if (waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
                 return false;
+        forget_child(child->pid);
         *ret_status = status_of(&info);
         return true;
 }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "sys/child.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -146,8 +147,10 @@ static bool start(struct plan *plan, struct child *ret_child, GError **error)
         pthread_sigmask(SIG_SETMASK, &all, &before);
         int pidfd = -1;
         int flags = SHARE_MEMORY | CLONE_VFORK | CLONE_PIDFD | (int)plan->options->clone_flags | SIGCHLD;
+        child_spawning_begin();
         pid_t pid = clone(run_child, (char *)stack + STACK_BYTES, flags, plan, &pidfd);
         int clone_errno = errno;
+        child_spawning_end(MAX(pid, 0));
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         struct failure failure = *plan->failure;
         munmap(stack, STACK_BYTES);

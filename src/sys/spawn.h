@@ -42,6 +42,10 @@ void child_kill(const struct child *child, int signal);
 // 0–255, 128 + N for signal N, as shells and containerd count.
 int child_exit_code(int status);
 
+// A subreaper's duty: reaps every ended child that spawn did not start (orphans that the kernel gave to this process).
+// True: call again in a moment, as an own child that its owner has not reaped yet stands in the way. Never waits.
+bool child_reap_orphans(void);
+
 // Runs to the end and collects its output, each at most limit_bytes (more is dropped). For short-lived helpers.
 struct spawn_output {
         int status;

@@ -3,8 +3,12 @@
 #include "base/fd.h"
 #include "sys/spawn.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct spawn_output run_shell(const char *script, const struct spawn_fd *fds, size_t n_fds)
@@ -80,6 +84,34 @@ static void spawn_collect_ends_what_takes_too_long(void)
         g_assert_true(error_is(error, ERROR_DEADLINE_EXCEEDED));
 }
 
+static void orphans_are_reaped_and_own_children_are_not(void)
+{
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        // The shell leaves a child behind that ends when the pipe does, and prints its number.
+        int fds[2];
+        g_assert_cmpint(pipe2(fds, O_CLOEXEC), ==, 0);
+        struct spawn_fd passed = {fds[0], 5};
+        struct spawn_output output = run_shell("(read x <&5; exit 3) >/dev/null 2>&1 & echo $!", &passed, 1);
+        pid_t orphan = atoi(output.out->str);
+        spawn_output_done(&output);
+        struct child own;
+        struct spawn_options options = {.path = "true", .argv = (const char *const[]){"true", NULL}};
+        fd_close(&fds[0]);
+        fd_close(&fds[1]);
+        siginfo_t info = {0};
+        g_assert_cmpint(waitid(P_PID, (id_t)orphan, &info, WEXITED | WNOWAIT), ==, 0);
+        g_assert_false(child_reap_orphans());
+        g_assert_cmpint(waitid(P_PID, (id_t)orphan, &info, WEXITED | WNOWAIT), ==, -1);
+
+        g_assert_true(spawn(&options, &own, NULL));
+        g_assert_cmpint(waitid(P_PID, (id_t)own.pid, &info, WEXITED | WNOWAIT), ==, 0);
+        g_assert_true(child_reap_orphans());
+        int status;
+        g_assert_true(child_wait(&own, &status, NULL));
+        g_assert_cmpint(child_exit_code(status), ==, 0);
+        fd_close(&own.pidfd);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -88,5 +120,7 @@ int main(int argc, char **argv)
         g_test_add_func("/spawn/passes_only_named_descriptors", spawn_passes_only_named_descriptors);
         g_test_add_func("/spawn/says_what_is_missing", spawn_says_what_is_missing);
         g_test_add_func("/spawn/collect_ends_what_takes_too_long", spawn_collect_ends_what_takes_too_long);
+        g_test_add_func(
+                "/child/orphans_are_reaped_and_own_children_are_not", orphans_are_reaped_and_own_children_are_not);
         return g_test_run();
 }
