@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { READ_BYTES = 16 * 1024, READS_PER_TURN = 16, OUT_MARK_BYTES = 256 * 1024 };
+enum { READ_BYTES = 4 * 1024, READS_PER_TURN = 64, OUT_MARK_BYTES = 256 * 1024 };
 
 static void on_event(void *data, int events);
 
