@@ -36,6 +36,21 @@ struct failure { // written by the child, at the low end of its stack
         int errnum;
 };
 
+// The child's frames never end, so AddressSanitizer still finds their marks when a later child's stack lies at the same
+// address.
+#if defined(__SANITIZE_ADDRESS__)
+#define HAVE_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAVE_ASAN 1
+#endif
+#endif
+#ifdef HAVE_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
+#endif
+
 struct plan {
         const struct spawn_options *options;
         const char *path;
@@ -141,6 +156,7 @@ static bool start(struct plan *plan, struct child *ret_child, GError **error)
         void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_STACK, -1, 0);
         if (stack == MAP_FAILED)
                 return error_fail_errno(error, errno, "start %s: map stack", plan->path);
+        ASAN_UNPOISON_MEMORY_REGION(stack, STACK_BYTES);
         plan->failure = stack;
         sigset_t all, before;
         sigfillset(&all);
