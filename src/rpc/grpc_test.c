@@ -374,6 +374,27 @@ static void test_large_messages_in_a_stream(struct fixture *f, gconstpointer dat
         seen_done(&seen);
 }
 
+static void test_large_messages_take_turns(struct fixture *f, gconstpointer data)
+{
+        // The budget holds one of them at a time; all arrive.
+        struct seen seen[6] = {0};
+        struct rpc_client_stream *streams[G_N_ELEMENTS(seen)];
+        g_autofree char *bytes = g_malloc0(5000000);
+        Google__Protobuf__Any message = any("", bytes, 5000000);
+        for (unsigned i = 0; i < G_N_ELEMENTS(seen); i++) {
+                streams[i] = open_stream(f, "Sum", RPC_CLIENT_STREAM, NULL, &seen[i]);
+                rpc_client_stream_send(streams[i], &message.base);
+                rpc_client_stream_half_close(streams[i]);
+        }
+        for (unsigned i = 0; i < G_N_ELEMENTS(seen); i++) {
+                waiter_wait(seen[i].ended, -1);
+                g_assert_no_error(seen[i].error);
+                g_assert_cmpstr(seen[i].last, ==, "1 5000000");
+                rpc_client_stream_unref(streams[i]);
+                seen_done(&seen[i]);
+        }
+}
+
 static void test_handler_ends_a_stream_with_an_error(struct fixture *f, gconstpointer data)
 {
         struct seen seen = {0};
@@ -541,7 +562,8 @@ static void test_client_that_goes_cancels_its_calls(struct fixture *f, gconstpoi
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
-        static const struct rpc_server_options plain;
+        static const struct rpc_server_options plain, little = {.max_connection_queue_bytes = 6000000},
+                                                      little_in_all = {.max_total_queue_bytes = 6000000};
 #define ADD(name) g_test_add("/grpc/" #name, struct fixture, &plain, set_up, test_##name, tear_down)
         ADD(unary_calls_are_answered);
         ADD(unknown_service_is_named);
@@ -562,5 +584,9 @@ int main(int argc, char **argv)
         ADD(hundreds_of_connections);
         ADD(drain_lets_calls_finish);
         ADD(client_that_goes_cancels_its_calls);
+        g_test_add("/grpc/large_messages_take_turns_on_a_connection", struct fixture, &little, set_up,
+                test_large_messages_take_turns, tear_down);
+        g_test_add("/grpc/large_messages_take_turns_on_a_server", struct fixture, &little_in_all, set_up,
+                test_large_messages_take_turns, tear_down);
         return g_test_run();
 }

@@ -27,6 +27,11 @@ class Server:
         with open(f"/proc/{self.process.pid}/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
+    def memory_limit_kib(self, limit):
+        """A sanitizer keeps freed memory for a while: only growth without bound shows."""
+        with open(f"/proc/{self.process.pid}/maps") as maps:
+            return limit * (10 if "san.so" in maps.read() else 1)
+
     def channel(self, **options):
         return grpc.insecure_channel("unix://" + self.path, options=LARGE + list(options.items()))
 
@@ -162,7 +167,7 @@ def test_slow_reader_costs_no_memory(server, channel):
         next(stream)
     for _ in range(200):
         unary(channel, "Echo")(Any())
-    assert server.rss_kib() - before < 20000
+    assert server.rss_kib() - before < server.memory_limit_kib(20000)
     assert sum(1 for _ in streams[0]) == 9999
     for stream in streams:
         stream.cancel()
@@ -184,7 +189,7 @@ def test_stuck_handler_costs_no_memory(server, channel):
         last = sent[0]
         time.sleep(0.3)
     assert sent[0] < 200
-    assert server.rss_kib() - before < 20000
+    assert server.rss_kib() - before < server.memory_limit_kib(20000)
     future.cancel()
 
 
@@ -216,10 +221,11 @@ def test_idle_connections_are_small(server):
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
         assert client.recv(9)
         sockets.append(client)
+    limit = server.memory_limit_kib(20)
     per_connection = (server.rss_kib() - unary_before) / len(sockets)
     for client in sockets:
         client.close()
-    assert per_connection < 40
+    assert per_connection < limit
 
 
 def test_shutdown_drains(server):
