@@ -4,6 +4,7 @@
 #include "services/service.h"
 
 #include "base/identifier.h"
+#include "core/gc.h"
 
 #include "google/protobuf/empty.pb-c.h"
 
@@ -56,4 +57,26 @@ void service_reply_empty(struct rpc_call *call, GError *error)
         }
         Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
         rpc_call_reply(call, &empty.base);
+}
+
+static void on_collected(void *data, const GError *error)
+{
+        service_reply_empty(data, error != NULL ? g_error_copy(error) : NULL);
+}
+
+void service_reply_after_gc(struct rpc_call *call, struct gc *gc)
+{
+        if (gc == NULL)
+                service_reply_empty(call, NULL);
+        else
+                gc->ops->collect(gc, on_collected, call);
+}
+
+bool service_filter(char *const *texts, size_t n, struct filter **ret, GError **error)
+{
+        *ret = NULL;
+        if (n == 0)
+                return true;
+        *ret = filter_parse(texts, n, error);
+        return *ret != NULL;
 }

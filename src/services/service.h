@@ -3,8 +3,13 @@
 // What the services share: who calls, and short answers. Threads: any.
 #pragma once
 
+#include "base/filter.h"
 #include "core/scope.h"
 #include "rpc/rpc.h"
+
+#include "google/protobuf/field_mask.pb-c.h"
+
+struct gc;
 
 // The namespace of the call (metadata containerd-namespace, over ttrpc containerd-namespace-ttrpc), checked.
 // FAILED_PRECONDITION "namespace is required: failed precondition", INVALID_ARGUMENT. It lives as long as the call.
@@ -16,3 +21,18 @@ bool service_stream_scope(const struct rpc_stream *stream, struct scope *ret_sco
 
 // Answers with an Empty, or with the error if it is set (taken).
 void service_reply_empty(struct rpc_call *call, GError *error);
+// Answers with an Empty once a garbage collection has run; gc NULL: at once.
+void service_reply_after_gc(struct rpc_call *call, struct gc *gc);
+
+// NULL in ret where there is no filter. INVALID_ARGUMENT with containerd's text.
+bool service_filter(char *const *texts, size_t n, struct filter **ret, GError **error);
+
+static inline size_t service_n_paths(const Google__Protobuf__FieldMask *mask)
+{
+        return mask != NULL ? mask->n_paths : 0;
+}
+
+static inline char *const *service_paths(const Google__Protobuf__FieldMask *mask)
+{
+        return mask != NULL ? mask->paths : NULL;
+}

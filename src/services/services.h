@@ -5,9 +5,14 @@
 
 #include "core/plugin.h"
 
+extern const struct plugin containers_service_plugin;
+extern const struct plugin content_service_plugin;
 extern const struct plugin events_service_plugin;
 extern const struct plugin healthcheck_service_plugin;
+extern const struct plugin images_service_plugin;
 extern const struct plugin introspection_service_plugin;
+extern const struct plugin leases_service_plugin;
+extern const struct plugin namespaces_service_plugin;
 extern const struct plugin streaming_service_plugin;
 extern const struct plugin tasks_service_plugin;
 extern const struct plugin snapshots_service_plugin;
