@@ -5,6 +5,7 @@ import itertools
 import os
 import pathlib
 import re
+import signal
 import sys
 
 import pytest
@@ -51,6 +52,21 @@ def pytest_collection_modifyitems(items):
             for name in ("skiff_only", "containerd_differs"):
                 if item.get_closest_marker(name):
                     item.add_marker(pytest.mark.skip(reason="containerd does not do this"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """Whatever a test waits for, it fails in the end, and its fixtures clean up."""
+    limit = (600 if item.get_closest_marker("slow") else 120) * (3 if env.sanitized() else 1)
+
+    def stop(*unused):
+        raise TimeoutError(f"no end after {limit} s")
+
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, old)
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

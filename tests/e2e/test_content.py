@@ -225,6 +225,7 @@ def test_content_is_shared_between_namespaces_only_by_whoever_has_it(api, daemon
 
 def test_an_image_that_is_removed_takes_its_content(fresh_ctr, archive):
     fresh_ctr("images", "import", archive).ok()
-    assert len(fresh_ctr("content", "ls", "-q").ok().lines) == 5  # the archive's index.json too
+    image = images.simple()
+    assert {b.digest for b in (*image.blobs, *image.manifests)} <= set(fresh_ctr("content", "ls", "-q").ok().lines)
     fresh_ctr("images", "rm", "--sync", IMAGE).ok()
     assert fresh_ctr("content", "ls", "-q").ok().lines == []

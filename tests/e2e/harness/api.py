@@ -6,6 +6,8 @@ import functools
 import os
 import pathlib
 import subprocess
+import tempfile
+import threading
 
 import grpc
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
@@ -19,16 +21,23 @@ OPTIONS = [
 ]
 
 
-@functools.lru_cache(maxsize=1)
+_lock = threading.Lock()
+
+
 def pool():
+    with _lock:
+        return _load()
+
+
+@functools.lru_cache(maxsize=1)
+def _load():
     where = pathlib.Path(os.environ.get("E2E_PROTO", env.REPO / "proto"))
     files = sorted(str(p.relative_to(where)) for p in where.rglob("*.proto"))
-    out = env.BUILD / "e2e-descriptors.pb"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["protoc", f"-I{where}", "--include_imports", f"-o{out}.{os.getpid()}", *files], check=True)
-    os.rename(f"{out}.{os.getpid()}", out)
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run(["protoc", f"-I{where}", "--include_imports", f"-o{out.name}", *files], check=True)
+        data = pathlib.Path(out.name).read_bytes()
     found = descriptor_pool.DescriptorPool()
-    for f in descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file:
+    for f in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         found.Add(f)
     return found
 

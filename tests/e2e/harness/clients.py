@@ -4,6 +4,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -25,6 +26,15 @@ class Ctr:
     def transfers(self):
         """Current generations pull, import and export by the Transfer service; 1.x unpack by themselves."""
         return not self.generation.startswith("1.")
+
+    def create_options(self, runtime):
+        """What `containers create` takes to name the OCI runtime; 1.x leaves it to the daemon."""
+        return [] if self.generation.startswith("1.") else ["--runc-binary", runtime]
+
+    def delete_task(self, cid):
+        """Delete a stopped task and return its exit code, which ctr only mentions."""
+        found = re.search(r"exit with non-zero exit code (\d+)", self("tasks", "delete", cid).ok().err)
+        return int(found[1]) if found else 0
 
     def environment(self):
         e = dict(os.environ, CONTAINERD_ADDRESS=str(self.daemon.socket), CONTAINERD_NAMESPACE=self.namespace)

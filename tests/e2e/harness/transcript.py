@@ -24,6 +24,14 @@ _DIGEST = re.compile(r"\b(sha256[:-])([0-9a-f]{64})")
 _SHORT = re.compile(r"\b[0-9a-f]{64}\b")
 
 
+_LABELS = re.compile(r"(?<=\s)\S+=[^\s,]*(,\S+?=[^\s,]*)+|^\S+=[^\s,]*(,\S+?=[^\s,]*)+")
+
+
+def _sorted_labels(found):
+    """ctr prints labels as they come out of a Go map, in no order."""
+    return ",".join(sorted(found[0].split(",")))
+
+
 class Transcript:
     def __init__(self, name, daemon, extra=()):
         self.name, self.daemon, self.extra = name, daemon, list(extra)
@@ -44,6 +52,7 @@ class Transcript:
         for pattern, word in _RULES:
             text = pattern.sub(word, text)
         lines = [re.sub(r"[ \t]+", " ", line).rstrip() for line in text.replace("\r", "\n").split("\n")]
+        lines = [line if line.startswith("mount ") else _LABELS.sub(_sorted_labels, line) for line in lines]
         return "\n".join(lines).strip("\n")
 
     def _number(self, digest):
