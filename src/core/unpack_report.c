@@ -239,7 +239,7 @@ static bool finish_device(int parent_fd, const char *name, const Worker__Device 
                 return error_fail_errno(error, errno, "change owner");
         if (!set_device_attributes(fd, device, error))
                 return false;
-        if (device->link_target.len == 0 && fchmodat(parent_fd, name, device->mode & 07777, 0) < 0)
+        if (fchmodat(parent_fd, name, device->mode & 07777, 0) < 0)
                 return error_fail_errno(error, errno, "change mode");
         struct timespec time = {device->mtime_seconds, device->mtime_nanoseconds};
         if (utimensat(parent_fd, name, (struct timespec[]){time, time}, AT_SYMLINK_NOFOLLOW) < 0)

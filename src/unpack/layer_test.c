@@ -269,7 +269,7 @@ static void leaves_devices_to_the_daemon(void)
         g_assert_true(APPLY(&cage, true, NULL, {.name = "null", .type = '3', .major = 1, .minor = 3, .mode = 0666},
                 {.name = "gone", .type = '4', .major = 8, .minor = 1, .mode = 0600},
                 {.name = "same", .type = '1', .link = "null"}, {.name = "gone", .type = '0', .body = "file"}));
-        assert_report(&cage, "", "", "null 20666 1:3 \nsame 0 0:0 null\n");
+        assert_report(&cage, "", "", "null 20666 1:3 \nsame 644 0:0 null\n");
         assert_missing(&cage, "null");
         assert_file(&cage, "gone", "file");
         cage_done(&cage);

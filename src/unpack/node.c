@@ -230,6 +230,7 @@ static enum node_outcome make_hardlink(
         g_autofree char *target_path = tree_place_path(&target);
         if (report_has_device(context->report, target_path)) {
                 Worker__Device device = WORKER__DEVICE__INIT;
+                device.mode = node->mode;
                 device.link_target = (ProtobufCBinaryData){strlen(target_path), (uint8_t *)target_path};
                 add_device(node, place, context->report, &device);
                 return NODE_DONE;
