@@ -170,9 +170,11 @@ static void on_unary_end(struct rpc_exchange *exchange, struct rpc_in **in)
         g_autoptr(GError) error = take_status(exchange);
         if (error == NULL)
                 check_one_message(*in, &error);
+        if (error == NULL)
+                rpc_exchange_decode(exchange, *in, &error);
         const ProtobufCMessage *response = error == NULL ? (*in)->message : NULL;
         if (response != NULL && stream->keep != NULL) {
-                struct rpc_in *kept = g_steal_pointer(in); // it lies in the arena that the waiting thread will own
+                struct rpc_in *kept = g_steal_pointer(in); // before the waiting thread goes on with the arena
                 arena_absorb(stream->keep, g_steal_pointer(&kept->arena));
                 rpc_exchange_handled(exchange, kept);
         }
@@ -277,7 +279,6 @@ static void on_waited(void *data, const ProtobufCMessage *response, const GError
 const ProtobufCMessage *rpc_client_call_wait(
         struct rpc_client *client, const struct rpc_request *request, struct arena *arena, GError **error)
 {
-        g_assert(!loop_is_current(client->loop));
         struct wait wait = {.waiter = waiter_new()};
         struct rpc_client_stream *stream = stream_new(client, request, RPC_UNARY);
         stream->done = on_waited;

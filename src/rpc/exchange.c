@@ -9,7 +9,12 @@
 
 #include "base/clock.h"
 
+#include <string.h>
+
 enum { EVENTS_PER_TURN = 16 };
+
+// Empty messages weigh something, too.
+#define OUT_COST(out) ((out)->length + sizeof(struct rpc_out) + RPC_HEADER_ROOM)
 
 enum event { EVENT_NONE, EVENT_OPEN, EVENT_MESSAGE, EVENT_HALF_CLOSE, EVENT_WRITABLE, EVENT_END };
 
@@ -152,6 +157,17 @@ static void call_event(struct rpc_exchange *exchange, void (*fn)(struct rpc_exch
                 fn(exchange);
 }
 
+static void deliver_message(struct rpc_exchange *exchange, struct rpc_in *in)
+{
+        GError *error = NULL;
+        if (rpc_exchange_decode(exchange, in, &error)) {
+                exchange->events->message(exchange, in);
+        } else {
+                rpc_exchange_abort(exchange, error);
+                rpc_exchange_handled(exchange, in);
+        }
+}
+
 static void deliver_event(struct rpc_exchange *exchange, enum event event, struct rpc_in *in)
 {
         const struct rpc_exchange_events *events = exchange->events;
@@ -160,7 +176,7 @@ static void deliver_event(struct rpc_exchange *exchange, enum event event, struc
                 call_event(exchange, events->open);
                 break;
         case EVENT_MESSAGE:
-                events->message(exchange, in);
+                deliver_message(exchange, in);
                 break;
         case EVENT_HALF_CLOSE:
                 call_event(exchange, events->half_close);
@@ -201,42 +217,50 @@ static void deliver(void *data)
         submit(exchange);
 }
 
+bool rpc_exchange_decode(struct rpc_exchange *exchange, struct rpc_in *in, GError **error)
+{
+        struct rpc_connection *connection = exchange->connection;
+        in->arena = arena_new();
+        in->message = rpc_decode(exchange->incoming, in->bytes, in->length, in->arena, error);
+        if (in->message == NULL) {
+                bool request = exchange->kind == RPC_UNARY && connection->server != NULL;
+                g_prefix_error(error, request ? "grpc: error unmarshalling request: "
+                                              : "grpc: failed to unmarshal the received message: ");
+                return false;
+        }
+        size_t grown = arena_used_bytes(in->arena);
+        in->cost += grown;
+        rpc_connection_hold(connection, grown);
+        return true;
+}
+
 void rpc_exchange_handled(struct rpc_exchange *exchange, struct rpc_in *in)
 {
         struct rpc_connection *connection = exchange->connection;
         size_t wire_bytes = in->wire_bytes, cost = in->cost;
         arena_free(in->arena);
+        g_free(in);
         give_back(exchange, wire_bytes);
         rpc_connection_release(connection, cost);
 }
 
 // ---- the transport's side
 
-bool rpc_exchange_receive(struct rpc_exchange *exchange, const uint8_t *bytes, size_t length, size_t wire_bytes)
+void rpc_exchange_receive_gathered(struct rpc_exchange *exchange, struct rpc_in *in, size_t wire_bytes)
 {
         struct rpc_connection *connection = exchange->connection;
-        bool is_server = connection->server != NULL;
-        if (is_server && exchange->n_received > 0 && !client_streams(exchange)) {
+        if (connection->server != NULL && exchange->n_received > 0 && !client_streams(exchange)) {
+                g_free(in); // one request is all that the method takes
                 give_back(exchange, wire_bytes);
-                return true;
-        }
-        AUTO(arena) arena = arena_new();
-        GError *error = NULL;
-        const ProtobufCMessage *message = rpc_decode(exchange->incoming, bytes, length, arena, &error);
-        if (message == NULL) {
-                g_prefix_error(&error, exchange->kind == RPC_UNARY && is_server
-                                               ? "grpc: error unmarshalling request: "
-                                               : "grpc: failed to unmarshal the received message: ");
-                rpc_exchange_abort(exchange, error);
-                return false;
+                return;
         }
         exchange->n_received++;
-        struct rpc_in *in = arena_new0(arena, struct rpc_in);
-        in->message = message;
+        in->next = NULL;
+        in->arena = NULL;
+        in->message = NULL;
         in->wire_bytes = wire_bytes;
-        in->cost = MAX(wire_bytes, arena_used_bytes(arena));
+        in->cost = sizeof *in + in->length;
         rpc_connection_hold(connection, in->cost);
-        in->arena = g_steal_pointer(&arena);
 
         uv_mutex_lock(&connection->lock);
         bool dropped = exchange->dropped || exchange->ended;
@@ -248,7 +272,15 @@ bool rpc_exchange_receive(struct rpc_exchange *exchange, const uint8_t *bytes, s
         uv_mutex_unlock(&connection->lock);
         if (dropped)
                 rpc_exchange_handled(exchange, in);
-        return true;
+}
+
+void rpc_exchange_receive(struct rpc_exchange *exchange, const uint8_t *bytes, size_t length, size_t wire_bytes)
+{
+        struct rpc_in *in = g_malloc(sizeof *in + length);
+        in->length = length;
+        if (length > 0)
+                memcpy(in->bytes, bytes, length);
+        rpc_exchange_receive_gathered(exchange, in, wire_bytes);
 }
 
 void rpc_exchange_peer_half_close(struct rpc_exchange *exchange, bool incomplete)
@@ -321,7 +353,7 @@ struct rpc_out *rpc_exchange_take_out(struct rpc_exchange *exchange)
                 exchange->out_first = out->next;
                 if (exchange->out_first == NULL)
                         exchange->out_last = &exchange->out_first;
-                exchange->out_bytes -= out->length;
+                exchange->out_bytes -= OUT_COST(out);
         }
         if (exchange->out_full && exchange->out_bytes <= RPC_SEND_LOW_BYTES) {
                 exchange->out_full = false;
@@ -382,8 +414,11 @@ static void end_now(struct rpc_exchange *exchange, GError *error, bool late)
         enum error_code code = error_class(error);
 
         uv_mutex_lock(&connection->lock);
-        bool is_sent = connection->server != NULL && exchange->finished && exchange->out_first == NULL;
-        if (!exchange->detached && !exchange->was_reset && (late || !is_sent)) {
+        bool is_server = connection->server != NULL;
+        bool is_sent = is_server && exchange->finished && exchange->out_first == NULL;
+        // A client may refuse a message after the transport is done with the call.
+        bool is_over = is_server ? exchange->detached : exchange->end_delivered;
+        if (!is_over && !exchange->was_reset && (late || !is_sent)) {
                 exchange->was_reset = true;
                 exchange->finished = exchange->ended = exchange->dropped = true;
                 g_clear_error(&exchange->status);
@@ -429,7 +464,7 @@ static void push_out(struct rpc_exchange *exchange, struct rpc_out *out)
 {
         *exchange->out_last = out;
         exchange->out_last = &out->next;
-        exchange->out_bytes += out->length;
+        exchange->out_bytes += OUT_COST(out);
         if (exchange->out_bytes > RPC_SEND_MARK_BYTES)
                 exchange->out_full = true;
 }

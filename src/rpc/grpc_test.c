@@ -457,6 +457,25 @@ static void test_slow_reader_holds_the_sender_back(struct fixture *f, gconstpoin
         seen_done(&seen);
 }
 
+static void test_empty_messages_weigh_something(struct fixture *f, gconstpointer data)
+{
+        struct seen seen = {0};
+        Google__Protobuf__Any first = any("300000", NULL, 0);
+        struct rpc_client_stream *stream = open_stream(f, "Count", RPC_SERVER_STREAM, &first, &seen);
+        rpc_client_stream_pause(stream);
+        unsigned before;
+        do {
+                before = atomic_load(&f->service.n_sent);
+                for (int i = 0; i < 50; i++)
+                        ASSERT_CALL(f, "Echo", "a", "b", "a/1");
+        } while (atomic_load(&f->service.n_sent) != before);
+        g_assert_cmpuint(before, <, 100000 + atomic_load(&seen.n_messages));
+        rpc_client_stream_cancel(stream);
+        waiter_wait(seen.ended, -1);
+        rpc_client_stream_unref(stream);
+        seen_done(&seen);
+}
+
 static void test_stuck_handler_holds_the_client_back(struct fixture *f, gconstpointer data)
 {
         struct seen seen[20] = {0};
@@ -579,6 +598,7 @@ int main(int argc, char **argv)
         ADD(handler_ends_a_stream_with_an_error);
         ADD(client_cancels_a_stream);
         ADD(slow_reader_holds_the_sender_back);
+        ADD(empty_messages_weigh_something);
         ADD(stuck_handler_holds_the_client_back);
         ADD(thousands_of_calls_wait_at_once);
         ADD(hundreds_of_connections);

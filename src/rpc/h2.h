@@ -78,8 +78,8 @@ struct h2_stream {
         // Receiving.
         uint8_t prefix[H2_PREFIX_BYTES];
         unsigned prefix_filled;
-        uint32_t length; // of the message
-        uint8_t *message;
+        uint32_t length;        // of the message
+        struct rpc_in *message; // being gathered
         size_t message_filled, message_allocated;
         size_t unhandled_bytes; // given to the exchange, not handled yet
         size_t prepaid_bytes;   // of these, already given back to the window

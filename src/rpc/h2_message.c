@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gRPC's length-prefixed messages in DATA frames. Receiving: a message that came in one piece is decoded where it lies,
-// others are gathered. Windows: the bytes of a small message are given back when its handler is done with it, so a slow
-// handler stops its client. A message of more than half a window could then never be completed (nghttp2 asks for more
-// at half), so a large one reserves its length in the budgets, once all before it were handled, and from then on its
-// bytes are given back as they come.
+// gRPC's length-prefixed messages in DATA frames. Receiving: what came in one piece is handed on, the rest is gathered.
+// Windows: the bytes of a small message are given back when its handler is done with it, so a slow handler stops its
+// client. A message of more than half a window could then never be completed (nghttp2 asks for more at half), so a
+// large one reserves its length in the budgets, once all before it were handled, and from then on its bytes are given
+// back as they come.
 #include "rpc/h2.h"
 
 #include <string.h>
@@ -84,16 +84,21 @@ static bool try_reserve(struct h2_stream *stream)
         return true;
 }
 
+// bytes: the whole message; NULL: it was gathered.
 static void deliver(struct h2_stream *stream, const uint8_t *bytes)
 {
         size_t wire_bytes = H2_PREFIX_BYTES + stream->length;
         stream->unhandled_bytes += wire_bytes;
         if (stream->reserved)
                 stream->prepaid_bytes += wire_bytes;
-        g_autofree uint8_t *message = g_steal_pointer(&stream->message);
+        struct rpc_in *message = g_steal_pointer(&stream->message);
         h2_message_drop(stream);
-        if (!rpc_exchange_receive(stream->exchange, bytes, stream->length, wire_bytes))
-                stream->deaf = true;
+        if (bytes != NULL) {
+                rpc_exchange_receive(stream->exchange, bytes, stream->length, wire_bytes);
+        } else {
+                message->length = stream->length;
+                rpc_exchange_receive_gathered(stream->exchange, message, wire_bytes);
+        }
 }
 
 static size_t take_prefix(struct h2_stream *stream, const uint8_t *bytes, size_t length)
@@ -122,9 +127,9 @@ static void gather(struct h2_stream *stream, const uint8_t *bytes, size_t length
         if (needed > stream->message_allocated) {
                 size_t grown = MAX(MAX(needed, FIRST_BUFFER_BYTES), 2 * stream->message_allocated);
                 stream->message_allocated = MIN(grown, stream->length);
-                stream->message = g_realloc(stream->message, stream->message_allocated);
+                stream->message = g_realloc(stream->message, sizeof *stream->message + stream->message_allocated);
         }
-        memcpy(stream->message + stream->message_filled, bytes, length);
+        memcpy(stream->message->bytes + stream->message_filled, bytes, length);
         stream->message_filled += length;
         if (stream->reserved) {
                 consume(stream, length);
@@ -160,7 +165,7 @@ void h2_message_receive(struct h2_stream *stream, const uint8_t *bytes, size_t l
                 } else {
                         gather(stream, bytes, taken);
                         if (!stream->deaf && stream->message_filled == stream->length && taken == missing)
-                                deliver(stream, stream->message);
+                                deliver(stream, NULL);
                 }
                 bytes += taken;
                 length -= taken;

@@ -38,13 +38,16 @@ struct rpc_out {
 };
 struct rpc_out *rpc_out_new(const ProtobufCMessage *message);
 
-// A decoded message that waits to be handled.
+// A received message. It waits as bytes, since decoded it may be many times as large, and is decoded on the handler's
+// lane just before it is handled.
 struct rpc_in {
         struct rpc_in *next;
-        struct arena *arena;
+        struct arena *arena; // once decoded
         const ProtobufCMessage *message;
         size_t wire_bytes; // what the peer's window gets back when it is handled
         size_t cost;       // what it weighs in the budgets
+        size_t length;
+        uint8_t bytes[];
 };
 
 // INTERNAL with Go's texts ("proto: cannot parse invalid wire-format data", "string field contains invalid UTF-8");
@@ -200,9 +203,10 @@ void rpc_exchange_start(struct rpc_exchange *exchange, struct rpc_out *first, bo
 
 // -- for the transport, on the loop
 
-// A whole message came. False: it was refused, the exchange is ended (ready will be called). wire_bytes go back by
-// rpc_exchange_take_handled.
-bool rpc_exchange_receive(struct rpc_exchange *exchange, const uint8_t *bytes, size_t length, size_t wire_bytes);
+// A whole message came. wire_bytes go back by rpc_exchange_take_handled.
+void rpc_exchange_receive(struct rpc_exchange *exchange, const uint8_t *bytes, size_t length, size_t wire_bytes);
+// The same for a message that the transport has gathered in place; takes in, allocated by g_malloc.
+void rpc_exchange_receive_gathered(struct rpc_exchange *exchange, struct rpc_in *in, size_t wire_bytes);
 // The peer sends no more. incomplete: in the midst of a message.
 void rpc_exchange_peer_half_close(struct rpc_exchange *exchange, bool incomplete);
 // The transport forgets the exchange: after the end was sent (server), after it came (client), after a reset, or with
@@ -228,6 +232,7 @@ bool rpc_exchange_send(struct rpc_exchange *exchange, struct rpc_out *out);
 void rpc_exchange_finish(struct rpc_exchange *exchange, struct rpc_out *last, GError *status);
 // Ends all of it at once with that error (taken): nothing queued is sent or handled any more.
 void rpc_exchange_abort(struct rpc_exchange *exchange, GError *error);
+bool rpc_exchange_decode(struct rpc_exchange *exchange, struct rpc_in *in, GError **error);
 // The message was handled: frees it, gives its bytes back to the budgets and the peer's window.
 void rpc_exchange_handled(struct rpc_exchange *exchange, struct rpc_in *in);
 void rpc_exchange_set_paused(struct rpc_exchange *exchange, bool paused);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_LARGE = 64 * 1024 * 1024 };
+
 static const Google__Protobuf__Any *any_of(const ProtobufCMessage *message)
 {
         return (const Google__Protobuf__Any *)message;
@@ -34,8 +36,9 @@ static void on_echo(struct rpc_call *call, void *object)
 static void on_fail(struct rpc_call *call, void *object)
 {
         const Google__Protobuf__Any *request = any_of(rpc_call_request(call));
-        g_autofree char *digits = g_strndup((const char *)request->value.data, request->value.len);
-        rpc_call_fail(call, g_error_new(SKIFF_ERROR, atoi(digits), "%s", request->type_url));
+        g_autofree char *digits = g_strdup_printf("%.*s", (int)request->value.len, request->value.data);
+        int code = CLAMP(atoi(digits), ERROR_CANCELED, ERROR_UNAUTHENTICATED);
+        rpc_call_fail(call, g_error_new(SKIFF_ERROR, code, "%s", request->type_url));
 }
 
 static void on_held_cancelled(void *data)
@@ -55,7 +58,7 @@ static void on_hold(struct rpc_call *call, void *object)
 
 static void on_large(struct rpc_call *call, void *object)
 {
-        size_t length = strtoul(any_of(rpc_call_request(call))->type_url, NULL, 10);
+        size_t length = MIN(strtoul(any_of(rpc_call_request(call))->type_url, NULL, 10), MAX_LARGE);
         g_autofree char *bytes = g_malloc0(length);
         Google__Protobuf__Any response = any("", bytes, length);
         rpc_call_reply(call, &response.base);

@@ -169,10 +169,9 @@ static void on_response(struct ttrpc_client *client, struct ttrpc_call *call, co
                 int code = response->status->code;
                 bool known = code > 0 && code <= ERROR_UNAUTHENTICATED;
                 error = g_error_new_literal(SKIFF_ERROR, known ? code : ERROR_UNKNOWN, response->status->message);
-        } else if (call->stream->exchange.kind != RPC_SERVER_STREAM && call->stream->exchange.kind != RPC_BIDI_STREAM &&
-                   !rpc_exchange_receive(&call->stream->exchange, response->payload.data, response->payload.len,
-                           response->payload.len)) {
-                return; // aborted: ready follows
+        } else if (call->stream->exchange.kind != RPC_SERVER_STREAM && call->stream->exchange.kind != RPC_BIDI_STREAM) {
+                rpc_exchange_receive(
+                        &call->stream->exchange, response->payload.data, response->payload.len, response->payload.len);
         }
         end_call(client, call, error);
 }
@@ -184,9 +183,8 @@ static void on_data(struct ttrpc_client *client, struct ttrpc_call *call, const 
                 end_call(client, call, g_error_new_literal(SKIFF_ERROR, ERROR_INTERNAL, "ttrpc: unexpected data"));
                 return;
         }
-        if (!(frame->flags & TTRPC_NO_DATA) &&
-                !rpc_exchange_receive(exchange, frame->data, frame->n_data, frame->n_data))
-                return;
+        if (!(frame->flags & TTRPC_NO_DATA))
+                rpc_exchange_receive(exchange, frame->data, frame->n_data, frame->n_data);
         if (frame->flags & TTRPC_REMOTE_CLOSED)
                 end_call(client, call, NULL);
 }

@@ -121,9 +121,8 @@ static void receive_payload(struct ttrpc_stream *stream, const ProtobufCBinaryDa
 {
         struct rpc_exchange *exchange = stream->exchange;
         bool client_streams = exchange->kind == RPC_CLIENT_STREAM || exchange->kind == RPC_BIDI_STREAM;
-        if ((!client_streams || payload->len > 0) &&
-                !rpc_exchange_receive(exchange, payload->data, payload->len, payload->len))
-                return;
+        if (!client_streams || payload->len > 0)
+                rpc_exchange_receive(exchange, payload->data, payload->len, payload->len);
         stream->remote_closed = !client_streams || flags & TTRPC_REMOTE_CLOSED;
         if (stream->remote_closed)
                 rpc_exchange_peer_half_close(exchange, false);
@@ -183,9 +182,8 @@ static bool on_data(struct ttrpc_server *server, const struct ttrpc_frame *frame
                                                                         : "data close message cannot include data"));
                 return true;
         }
-        if (!(frame->flags & TTRPC_NO_DATA) &&
-                !rpc_exchange_receive(stream->exchange, frame->data, frame->n_data, frame->n_data))
-                return true;
+        if (!(frame->flags & TTRPC_NO_DATA))
+                rpc_exchange_receive(stream->exchange, frame->data, frame->n_data, frame->n_data);
         if (closes) {
                 stream->remote_closed = true;
                 rpc_exchange_peer_half_close(stream->exchange, false);
