@@ -24,6 +24,7 @@ const struct plugin *const builtin_plugins[] = {
         &snapshot_native_plugin,
         &snapshot_overlay_plugin,
         &snapshots_plugin,
+        &diff_service_plugin,
         &events_service_plugin,
         &healthcheck_service_plugin,
         &introspection_service_plugin,

@@ -7,6 +7,7 @@
 
 extern const struct plugin containers_service_plugin;
 extern const struct plugin content_service_plugin;
+extern const struct plugin diff_service_plugin;
 extern const struct plugin events_service_plugin;
 extern const struct plugin healthcheck_service_plugin;
 extern const struct plugin images_service_plugin;
