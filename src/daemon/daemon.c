@@ -86,8 +86,8 @@ static void set_oom_score(int64_t score)
 static void add_service(void *data, const char *id, void *instance)
 {
         struct daemon *daemon = data;
-        const struct plugin_service *service = instance;
-        rpc_server_add(daemon->server, service->service, service->object, service->protocols);
+        for (const struct plugin_service *service = instance; service != NULL; service = service->next)
+                rpc_server_add(daemon->server, service->service, service->object, service->protocols);
 }
 
 static void find_message_limit(void *data, const char *id, void *instance)
