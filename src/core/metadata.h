@@ -36,6 +36,7 @@ enum resource_type {
         RESOURCE_IMAGE,
         RESOURCE_LEASE,
         RESOURCE_INGEST,
+        RESOURCE_MOUNT,
 };
 typedef void (*resource_fn)(void *data, enum resource_type type, const char *namespace_, const char *key);
 
@@ -60,15 +61,16 @@ struct metadata_ops {
 
 struct metadata {
         const struct metadata_ops *ops;
-        const struct namespace_ops *namespaces; // core/namespace.h
-        const struct container_ops *containers; // core/container.h
-        const struct image_ops *images;         // core/image.h
-        const struct blob_ops *blobs;           // core/blob.h
-        const struct ingest_ops *ingests;       // core/blob.h
-        const struct lease_ops *leases;         // core/lease.h
-        const struct snapshot_ops *snapshots;   // core/snapshot.h
-        const struct sandbox_ops *sandboxes;    // core/sandbox.h
-        const struct event_log_ops *events;     // core/event_log.h
+        const struct namespace_ops *namespaces;   // core/namespace.h
+        const struct container_ops *containers;   // core/container.h
+        const struct image_ops *images;           // core/image.h
+        const struct blob_ops *blobs;             // core/blob.h
+        const struct ingest_ops *ingests;         // core/blob.h
+        const struct lease_ops *leases;           // core/lease.h
+        const struct snapshot_ops *snapshots;     // core/snapshot.h
+        const struct sandbox_ops *sandboxes;      // core/sandbox.h
+        const struct event_log_ops *events;       // core/event_log.h
+        const struct activation_ops *activations; // core/activation.h
         bool shares_content; // policy: a namespace may take over content of another one by its digest alone
 };
 

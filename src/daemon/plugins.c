@@ -9,6 +9,7 @@
 #include "plugins/differ_tar/plugin.h"
 #include "plugins/events/exchange.h"
 #include "plugins/metadata/plugin.h"
+#include "plugins/mounts/manager.h"
 #include "plugins/runtime_v2/manager.h"
 #include "plugins/snapshot_native/native.h"
 #include "plugins/snapshot_overlay/overlay.h"
@@ -32,6 +33,8 @@ const struct plugin *const builtin_plugins[] = {
         &streaming_service_plugin,
         &runtime_v2_plugin,
         &tasks_service_plugin,
+        &mount_manager_plugin,
+        &mounts_service_plugin,
         &snapshots_service_plugin,
         &containers_service_plugin,
         &content_service_plugin,

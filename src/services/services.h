@@ -13,6 +13,7 @@ extern const struct plugin healthcheck_service_plugin;
 extern const struct plugin images_service_plugin;
 extern const struct plugin introspection_service_plugin;
 extern const struct plugin leases_service_plugin;
+extern const struct plugin mounts_service_plugin;
 extern const struct plugin namespaces_service_plugin;
 extern const struct plugin streaming_service_plugin;
 extern const struct plugin tasks_service_plugin;

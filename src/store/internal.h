@@ -93,6 +93,9 @@ bool tx_execute(struct tx *tx, GError **error, int *ret_changes, const char *sql
 // One statement whose rows do not matter, only whether there are any.
 bool tx_exists(struct tx *tx, GError **error, bool *ret_exists, const char *sql, const char *types, ...);
 
+// The last of n numbers in a row that nobody had before under that name, the first being 1.
+bool sequence_advance(struct tx *tx, const char *name, int64_t n, int64_t *ret_last, GError **error);
+
 // A column as a text in the arena; NULL in the database is "".
 const char *column_text(const struct query *query, int column, struct arena *arena);
 int64_t column_int(const struct query *query, int column);
@@ -121,3 +124,4 @@ extern const struct lease_ops store_leases;
 extern const struct snapshot_ops store_snapshots;
 extern const struct sandbox_ops store_sandboxes;
 extern const struct event_log_ops store_events;
+extern const struct activation_ops store_activations;

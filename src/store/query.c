@@ -301,3 +301,23 @@ GByteArray *pack_extensions(const struct extensions *extensions)
         }
         return packed;
 }
+
+bool sequence_advance(struct tx *tx, const char *name, int64_t n, int64_t *ret_last, GError **error)
+{
+        g_assert(tx->writable);
+        struct query query;
+        if (!query_start(&query, tx, error,
+                    "INSERT INTO sequences (name, value) VALUES (?1, ?2) "
+                    "ON CONFLICT DO UPDATE SET value = value + ?2 RETURNING value",
+                    "ti", name, n))
+                return false;
+        int64_t value = query_row(&query) ? column_int(&query, 0) : 0;
+        // RETURNING gives its row before the statement has ended.
+        if (value > 0)
+                query_row(&query);
+        if (!query_end(&query, error))
+                return false;
+        tx->changed = true;
+        *ret_last = value;
+        return true;
+}

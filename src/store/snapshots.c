@@ -143,39 +143,18 @@ static bool has_child(
                 namespace_, snapshotter, key);
 }
 
-// The last of n values in a row that nobody had before.
-static bool advance(struct tx *tx, const char *name, int64_t n, int64_t *ret_last, GError **error)
-{
-        g_assert(tx->writable);
-        struct query query;
-        if (!query_start(&query, tx, error,
-                    "INSERT INTO sequences (name, value) VALUES (?1, ?2) "
-                    "ON CONFLICT DO UPDATE SET value = value + ?2 RETURNING value",
-                    "ti", name, n))
-                return false;
-        int64_t value = query_row(&query) ? column_int(&query, 0) : 0;
-        // RETURNING gives its row before the statement has ended.
-        if (value > 0)
-                query_row(&query);
-        if (!query_end(&query, error))
-                return false;
-        tx->changed = true;
-        *ret_last = value;
-        return true;
-}
-
 static bool next_sequence(
         struct tx *tx, const char *namespace_, const char *snapshotter, int64_t *ret_sequence, GError **error)
 {
         g_autofree char *name = g_strdup_printf("snapshot/%s/%s", namespace_, snapshotter);
-        return advance(tx, name, 1, ret_sequence, error);
+        return sequence_advance(tx, name, 1, ret_sequence, error);
 }
 
 static bool reserve_numbers(struct tx *tx, const char *snapshotter, int64_t n, int64_t *ret_first, GError **error)
 {
         g_autofree char *name = g_strdup_printf("directory/%s", snapshotter);
         int64_t last;
-        if (!advance(tx, name, n, &last, error))
+        if (!sequence_advance(tx, name, n, &last, error))
                 return false;
         *ret_first = last - n + 1;
         return true;

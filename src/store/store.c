@@ -336,6 +336,7 @@ struct metadata *store_open(const char *path, GError **error)
                 .snapshots = &store_snapshots,
                 .sandboxes = &store_sandboxes,
                 .events = &store_events,
+                .activations = &store_activations,
         };
         store->path = g_strdup(path);
         store->queue_end = &store->queue;

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Mounts. Clients send every list of mounts through Activate first and take UNIMPLEMENTED as "mount them yourself".
+#include "core/convert.h"
+#include "core/mount_manager.h"
+#include "rpc/server.h"
+#include "services/service.h"
+#include "services/services.h"
+
+#include "containerd/mounts.pb-c.h"
+#include "google/protobuf/empty.pb-c.h"
+
+struct mounts_service {
+        struct plugin_service base;
+        struct mount_manager *manager;
+};
+
+static void on_activate(struct rpc_call *call, void *object)
+{
+        const struct mounts_service *service = object;
+        const Mounts__ActivateRequest *request = (const Mounts__ActivateRequest *)rpc_call_request(call);
+        struct arena *arena = rpc_call_arena(call);
+        struct scope scope;
+        GError *error = NULL;
+        g_autoptr(GPtrArray) mounts = mounts_from_proto(request->mounts, request->n_mounts);
+        const struct mount_activation activation = {
+                .name = request->name,
+                .mounts = mounts,
+                .labels = labels_from_proto(request->labels, request->n_labels, arena),
+                .temporary = request->temporary,
+        };
+        const Types__ActivationInfo *info =
+                service_scope(call, &scope, &error)
+                        ? service->manager->ops->activate(service->manager, &scope, &activation, arena, &error)
+                        : NULL;
+        if (info == NULL) {
+                rpc_call_fail(call, error);
+                return;
+        }
+        Mounts__ActivateResponse response = MOUNTS__ACTIVATE_RESPONSE__INIT;
+        response.info = (Types__ActivationInfo *)info;
+        rpc_call_reply(call, &response.base);
+}
+
+static void on_deactivate(struct rpc_call *call, void *object)
+{
+        const struct mounts_service *service = object;
+        const Mounts__DeactivateRequest *request = (const Mounts__DeactivateRequest *)rpc_call_request(call);
+        GError *error = NULL;
+        const char *namespace_ = service_namespace(call, &error);
+        if (namespace_ != NULL)
+                service->manager->ops->deactivate(service->manager, namespace_, request->name, &error);
+        service_reply_empty(call, error);
+}
+
+static void on_info(struct rpc_call *call, void *object)
+{
+        const struct mounts_service *service = object;
+        const Mounts__InfoRequest *request = (const Mounts__InfoRequest *)rpc_call_request(call);
+        GError *error = NULL;
+        const char *namespace_ = service_namespace(call, &error);
+        const Types__ActivationInfo *info = namespace_ != NULL
+                                                    ? service->manager->ops->info(service->manager, namespace_,
+                                                              request->name, rpc_call_arena(call), &error)
+                                                    : NULL;
+        if (info == NULL) {
+                rpc_call_fail(call, error);
+                return;
+        }
+        Mounts__InfoResponse response = MOUNTS__INFO_RESPONSE__INIT;
+        response.info = (Types__ActivationInfo *)info;
+        rpc_call_reply(call, &response.base);
+}
+
+// containerd does not have it either.
+static void on_update(struct rpc_call *call, void *object)
+{
+        rpc_call_fail(call, g_error_new_literal(SKIFF_ERROR, ERROR_UNIMPLEMENTED, "not implemented"));
+}
+
+// ---- List
+
+struct list {
+        const struct mounts_service *service;
+        struct arena *arena;
+        GPtrArray *infos; // in arena
+        guint next;
+};
+
+static void *list_open(struct rpc_stream *stream, void *object)
+{
+        struct list *list = g_new(struct list, 1);
+        *list = (struct list){.service = object, .arena = arena_new(), .infos = g_ptr_array_new()};
+        return list;
+}
+
+static void send_more(struct list *list, struct rpc_stream *stream)
+{
+        bool more = true;
+        while (more && list->next < list->infos->len) {
+                Mounts__ListMessage message = MOUNTS__LIST_MESSAGE__INIT;
+                message.info = list->infos->pdata[list->next++];
+                more = rpc_stream_send(stream, &message.base);
+        }
+        if (list->next == list->infos->len)
+                rpc_stream_finish(stream, NULL);
+}
+
+static bool collect(void *data, const Types__ActivationInfo *info)
+{
+        struct list *list = data;
+        g_ptr_array_add(list->infos, (gpointer)info);
+        return true;
+}
+
+static void list_on_message(void *state, struct rpc_stream *stream, const ProtobufCMessage *message)
+{
+        struct list *list = state;
+        struct mount_manager *manager = list->service->manager;
+        struct scope scope;
+        GError *error = NULL;
+        if (service_stream_scope(stream, &scope, &error) &&
+                manager->ops->list(manager, scope.namespace_, list->arena, collect, list, &error))
+                send_more(list, stream);
+        else
+                rpc_stream_finish(stream, error);
+}
+
+static void list_on_writable(void *state, struct rpc_stream *stream)
+{
+        send_more(state, stream);
+}
+
+static void list_close(void *state)
+{
+        struct list *list = state;
+        g_ptr_array_free(list->infos, true);
+        arena_free(list->arena);
+        g_free(list);
+}
+
+static const struct rpc_stream_handler list_handler = {
+        .open = list_open,
+        .on_message = list_on_message,
+        .on_writable = list_on_writable,
+        .close = list_close,
+};
+
+static const struct rpc_method methods[] = {
+        RPC_METHOD_UNARY("Activate", LANE_SLOW, mounts__activate_request, mounts__activate_response, on_activate),
+        RPC_METHOD_UNARY("Deactivate", LANE_SLOW, mounts__deactivate_request, google__protobuf__empty, on_deactivate),
+        RPC_METHOD_UNARY("Info", LANE_FAST, mounts__info_request, mounts__info_response, on_info),
+        RPC_METHOD_UNARY("Update", LANE_FAST, mounts__update_request, mounts__update_response, on_update),
+        RPC_METHOD_STREAM(
+                "List", RPC_SERVER_STREAM, LANE_FAST, mounts__list_request, mounts__list_message, &list_handler),
+};
+
+static const struct rpc_service rpc = {
+        .name = "containerd.services.mounts.v1.Mounts",
+        .methods = methods,
+        .n_methods = G_N_ELEMENTS(methods),
+};
+
+static void *init(struct plugin_host *host, GError **error)
+{
+        struct mount_manager *manager = plugin_host_get(host, PLUGIN_MOUNT_MANAGER, "bolt");
+        if (manager == NULL) {
+                error_fail(error, ERROR_NOT_FOUND, "no mount manager: not found");
+                return NULL;
+        }
+        struct mounts_service *service = g_new0(struct mounts_service, 1);
+        service->base = (struct plugin_service){.service = &rpc, .object = service, .protocols = RPC_GRPC};
+        service->manager = manager;
+        return &service->base;
+}
+
+static void stop(void *instance)
+{
+        g_free(instance); // its first member is the service
+}
+
+const struct plugin mounts_service_plugin = {
+        .type = PLUGIN_GRPC,
+        .id = "mounts",
+        .requires_ = (const struct plugin_requirement[]){{PLUGIN_MOUNT_MANAGER, "bolt"}, {NULL, NULL}},
+        .init = init,
+        .stop = stop,
+};
