@@ -6,6 +6,7 @@
 #include "rpc/internal.h"
 
 #include "base/clock.h"
+#include "google/rpc/status.pb-c.h"
 
 #include <string.h>
 
@@ -36,8 +37,18 @@ static void on_unary_message(struct rpc_exchange *exchange, struct rpc_in *in)
         call->method->unary(call, call->object);
 }
 
+static void on_detached(struct rpc_exchange *exchange)
+{
+        const struct rpc_server_options *options = rpc_server_options(exchange->connection->server);
+        if (options->on_call_end == NULL)
+                return;
+        g_autoptr(GError) status = rpc_exchange_copy_status(exchange);
+        options->on_call_end(options->data, call_of(exchange), status);
+}
+
 static const struct rpc_exchange_events unary_events = {
         .message = on_unary_message,
+        .detached = on_detached,
         .destroy = destroy,
 };
 
@@ -79,6 +90,11 @@ const char *rpc_call_method_name(const struct rpc_call *call)
         return call->method->name;
 }
 
+int64_t rpc_call_started_ns(const struct rpc_call *call)
+{
+        return call->started_ns;
+}
+
 // NULL and *error set if it is larger than the peer accepts.
 static struct rpc_out *pack(const struct rpc_exchange *exchange, const ProtobufCMessage *message, GError **error)
 {
@@ -112,6 +128,21 @@ void rpc_call_fail(struct rpc_call *call, GError *error)
 {
         g_assert(error != NULL);
         answer(call, NULL, error);
+}
+
+void rpc_call_fail_with_details(
+        struct rpc_call *call, GError *error, struct Google__Protobuf__Any *const *details, size_t n_details)
+{
+        GoogleRpc__Status status = GOOGLE_RPC__STATUS__INIT;
+        g_autofree char *message = g_utf8_make_valid(error->message, -1);
+        status.code = (int32_t)error_class(error);
+        status.message = message;
+        status.details = (struct Google__Protobuf__Any **)details;
+        status.n_details = n_details;
+        call->exchange.details_length = google_rpc__status__get_packed_size(&status);
+        call->exchange.details = g_malloc(call->exchange.details_length);
+        google_rpc__status__pack(&status, call->exchange.details);
+        rpc_call_fail(call, error);
 }
 
 // ---- streams
@@ -161,6 +192,7 @@ static const struct rpc_exchange_events stream_events = {
         .half_close = on_half_close,
         .writable = on_writable,
         .end = on_end,
+        .detached = on_detached,
         .destroy = destroy,
 };
 
@@ -250,6 +282,7 @@ struct rpc_exchange *rpc_call_start(
                 return error_fail(error, ERROR_DEADLINE_EXCEEDED, "context deadline exceeded"), NULL;
 
         struct rpc_call *call = call_new(connection, method);
+        call->started_ns = clock_monotonic_ns();
         call->service = service;
         call->object = object;
         call->arena = g_steal_pointer(&arena);

@@ -65,6 +65,7 @@ void rpc_exchange_done(struct rpc_exchange *exchange)
         g_assert(exchange->in_first == NULL && exchange->timer == NULL);
         drop_out(exchange);
         g_clear_error(&exchange->status);
+        g_free(exchange->details);
         if (exchange->cancel != NULL)
                 cancel_unref(exchange->cancel);
         uv_mutex_lock(&connection->lock);
@@ -331,6 +332,8 @@ void rpc_exchange_detach(struct rpc_exchange *exchange, GError *status)
         } else if (!exchange->finished) {
                 exchange->was_reset = exchange->dropped = true;
                 reason = g_strdup(status == NULL ? "context canceled" : status->message);
+                g_clear_error(&exchange->status);
+                exchange->status = g_steal_pointer(&status);
                 cancel = exchange->cancel == NULL ? NULL : cancel_ref(exchange->cancel);
         }
         exchange->finished = exchange->ended = true;
@@ -342,6 +345,8 @@ void rpc_exchange_detach(struct rpc_exchange *exchange, GError *status)
         g_clear_error(&status);
         if (cancel != NULL)
                 cancel_trigger(cancel, code, reason);
+        if (exchange->events->detached != NULL)
+                exchange->events->detached(exchange);
         rpc_exchange_unref(exchange);
 }
 

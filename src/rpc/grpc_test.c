@@ -20,6 +20,7 @@ struct fixture {
         struct test_service service;
         struct waiter *drained, *closed;
         bool is_drained;
+        atomic_uint n_started, n_ended, n_failed;
 };
 
 static void run_loop(void *data)
@@ -58,14 +59,31 @@ static void on_closed(void *data)
         waiter_signal(((struct fixture *)data)->closed);
 }
 
+static void on_call_start(void *data, struct rpc_call *call)
+{
+        g_assert_cmpstr(rpc_call_service_name(call), ==, "skiff.test.Service");
+        atomic_fetch_add(&((struct fixture *)data)->n_started, 1);
+}
+
+static void on_call_end(void *data, struct rpc_call *call, const GError *status)
+{
+        struct fixture *f = data;
+        g_assert_nonnull(rpc_call_method_name(call));
+        atomic_fetch_add(&f->n_failed, status != NULL);
+        atomic_fetch_add(&f->n_ended, 1);
+}
+
 static void set_up(struct fixture *f, gconstpointer data)
 {
-        const struct rpc_server_options *options = data;
+        struct rpc_server_options options = *(const struct rpc_server_options *)data;
+        options.on_call_start = on_call_start;
+        options.on_call_end = on_call_end;
+        options.data = f;
         f->loop = loop_new(NULL);
         f->lanes = lanes_new(NULL);
         f->drained = waiter_new();
         f->closed = waiter_new();
-        f->server = rpc_server_new(f->loop, f->lanes, options);
+        f->server = rpc_server_new(f->loop, f->lanes, &options);
         rpc_server_add(f->server, &test_service, &f->service, RPC_GRPC);
         uv_thread_create(&f->thread, run_loop, f->loop);
         struct rpc_client_options client_options = {
@@ -110,6 +128,7 @@ static void tear_down(struct fixture *f, gconstpointer data)
         waiter_free(f->drained);
         waiter_free(f->closed);
         g_assert_cmpuint(atomic_load(&f->service.n_opened), ==, atomic_load(&f->service.n_closed));
+        g_assert_cmpuint(atomic_load(&f->n_started), ==, atomic_load(&f->n_ended));
 }
 
 // ---- helpers
@@ -214,6 +233,8 @@ static void test_unary_calls_are_answered(struct fixture *f, gconstpointer data)
         ASSERT_CALL(f, "Fail", "image \"x\": not found", "5", "5 image \"x\": not found");
         ASSERT_CALL(f, "Fail", "ä%\n\x01", "2", "2 ä%\n\x01");
         ASSERT_CALL(f, "None", "", "", "12 unknown method None for service skiff.test.Service");
+        wait_for(&f->n_ended, 4);
+        g_assert_cmpuint(atomic_load(&f->n_failed), ==, 2);
 }
 
 static void test_unknown_service_is_named(struct fixture *f, gconstpointer data)

@@ -12,7 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RESET_BURST = 10000, RESETS_PER_SECOND = 1000, MAX_PING_STRIKES = 2 };
+enum {
+        RESET_BURST = 10000,
+        RESETS_PER_SECOND = 1000,
+        MAX_PING_STRIKES = 2,
+        MAX_DETAILS_LENGTH = 2048 // common clients take 8 KiB of headers, of which the message may take most
+};
 static const int64_t ping_min_ns = 300 * NS_PER_SECOND;       // while there are calls
 static const int64_t ping_min_idle_ns = 7200 * NS_PER_SECOND; // else
 
@@ -21,17 +26,35 @@ static nghttp2_nv header(const char *name, const char *value)
         return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE};
 }
 
-// grpc-status, and grpc-message as Go sends it: also where it is empty.
+// grpc-status, grpc-message as Go sends it (also where it is empty), and the details if there are any.
 struct trailer {
         char code[4];
-        char *message;
+        char *message, *details;
+        nghttp2_nv headers[3];
+        size_t n;
 };
 
-static struct trailer trailer_of(const GError *status)
+static void trailer_init(struct trailer *trailer, const struct h2_stream *stream, const GError *status)
 {
-        struct trailer trailer = {.message = grpc_encode_message(status == NULL ? "" : status->message)};
-        snprintf(trailer.code, sizeof trailer.code, "%u", status == NULL ? 0 : (unsigned)error_class(status) & 31);
-        return trailer;
+        const struct rpc_exchange *exchange = stream->exchange;
+        snprintf(trailer->code, sizeof trailer->code, "%u", status == NULL ? 0 : (unsigned)error_class(status) & 31);
+        trailer->message = grpc_encode_message(status == NULL ? "" : status->message);
+        trailer->details = NULL;
+        trailer->n = 0;
+        trailer->headers[trailer->n++] = header("grpc-status", trailer->code);
+        trailer->headers[trailer->n++] = header("grpc-message", trailer->message);
+        if (status == NULL || exchange == NULL || exchange->details == NULL)
+                return;
+        trailer->details = g_base64_encode(exchange->details, exchange->details_length);
+        trailer->details[strcspn(trailer->details, "=")] = '\0';
+        if (strlen(trailer->details) <= MAX_DETAILS_LENGTH)
+                trailer->headers[trailer->n++] = header("grpc-status-details-bin", trailer->details);
+}
+
+static void trailer_done(struct trailer *trailer)
+{
+        g_free(trailer->message);
+        g_free(trailer->details);
 }
 
 // ---- answers
@@ -41,20 +64,18 @@ static void answer_at_once(struct h2_stream *stream, unsigned http_status, GErro
 {
         char http_code[8];
         snprintf(http_code, sizeof http_code, "%u", http_status);
-        struct trailer trailer = trailer_of(status);
-        nghttp2_nv headers[5] = {
-                header(":status", http_code),
-                header("content-type", "application/grpc"),
-                header("grpc-status", trailer.code),
-                header("grpc-message", trailer.message),
-        };
-        size_t n = 4;
+        struct trailer trailer;
+        trailer_init(&trailer, stream, status);
+        nghttp2_nv headers[6] = {header(":status", http_code), header("content-type", "application/grpc")};
+        size_t n = 2;
+        for (size_t i = 0; i < trailer.n; i++)
+                headers[n++] = trailer.headers[i];
         if (status != NULL && error_class(status) == ERROR_UNIMPLEMENTED)
                 headers[n++] = header("grpc-accept-encoding", "identity");
         stream->headers_sent = stream->ended = stream->deaf = true;
         if (nghttp2_submit_response(stream->connection->session, stream->id, headers, n, NULL) != 0)
                 h2_stream_reset(stream, NGHTTP2_INTERNAL_ERROR);
-        g_free(trailer.message);
+        trailer_done(&trailer);
         g_clear_error(&status);
 }
 
@@ -75,11 +96,11 @@ static int on_sent(struct h2_stream *stream, uint32_t *flags)
 {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         g_autoptr(GError) status = stream->exchange == NULL ? NULL : rpc_exchange_copy_status(stream->exchange);
-        struct trailer trailer = trailer_of(status);
-        const nghttp2_nv headers[] = {header("grpc-status", trailer.code), header("grpc-message", trailer.message)};
+        struct trailer trailer;
+        trailer_init(&trailer, stream, status);
         stream->ended = true;
-        int result = nghttp2_submit_trailer(stream->connection->session, stream->id, headers, G_N_ELEMENTS(headers));
-        g_free(trailer.message);
+        int result = nghttp2_submit_trailer(stream->connection->session, stream->id, trailer.headers, trailer.n);
+        trailer_done(&trailer);
         return result;
 }
 

@@ -153,7 +153,8 @@ struct rpc_exchange_events {
         void (*writable)(struct rpc_exchange *exchange);
         // The last event. *in is what was received and not delivered; taken, it is to be handled.
         void (*end)(struct rpc_exchange *exchange, struct rpc_in **in);
-        void (*destroy)(struct rpc_exchange *exchange); // the last reference is gone: frees all, the struct included
+        void (*detached)(struct rpc_exchange *exchange); // on the loop, not in order with the others
+        void (*destroy)(struct rpc_exchange *exchange);  // the last reference is gone: frees all, the struct included
 };
 
 struct rpc_exchange {
@@ -176,10 +177,12 @@ struct rpc_exchange {
         struct rpc_out *out_first, **out_last;
         size_t out_bytes;
         bool out_full;
-        bool finished;  // nothing is queued after this. Server: status is final. Client: half close
-        bool was_reset; // ended before its time: what is queued was dropped
-        bool detached;  // the transport has forgotten it
-        GError *status; // the call's end as this side knows it; NULL: OK (or not ended)
+        bool finished;    // nothing is queued after this. Server: status is final. Client: half close
+        bool was_reset;   // ended before its time: what is queued was dropped
+        bool detached;    // the transport has forgotten it
+        GError *status;   // the call's end as this side knows it; NULL: OK (or not ended)
+        uint8_t *details; // server: a packed google.rpc.Status with details, set before finish; NULL: none
+        size_t details_length;
         struct rpc_in *in_first, **in_last;
         size_t handled_bytes; // not yet given back to the peer's window
         bool scheduled, opened, paused, half_closed, writable;
@@ -247,8 +250,9 @@ struct rpc_call {
         struct arena *arena;         // of the metadata
         const char *const *metadata; // key, value, …, NULL
         struct rpc_in *request;      // unary
-        void *state;                 // of a stream's handler
-        bool state_open;             // its open was called
+        int64_t started_ns;
+        void *state;     // of a stream's handler
+        bool state_open; // its open was called
 };
 struct rpc_stream {
         struct rpc_call call; // first

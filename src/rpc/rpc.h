@@ -88,11 +88,18 @@ int64_t rpc_call_deadline_ns(const struct rpc_call *call);
 // For lists and metrics: any time while the call is referenced.
 const char *rpc_call_service_name(const struct rpc_call *call);
 const char *rpc_call_method_name(const struct rpc_call *call);
+int64_t rpc_call_started_ns(const struct rpc_call *call); // CLOCK_MONOTONIC
 
 // Answer, once. The response is packed at once and stays the caller's; the error is taken and freed. Both drop the
 // reference that the handler got with the call: it is not to be touched afterwards.
 void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *response);
 void rpc_call_fail(struct rpc_call *call, GError *error);
+
+// The same as fail, with details for programs (google.rpc.Status.details, which gRPC carries as
+// grpc-status-details-bin). They are packed at once.
+struct Google__Protobuf__Any;
+void rpc_call_fail_with_details(
+        struct rpc_call *call, GError *error, struct Google__Protobuf__Any *const *details, size_t n_details);
 
 // ---- a stream, server side. Threads: any.
 

@@ -19,6 +19,9 @@ struct rpc_server_options {
         unsigned keepalive_ms;             // a ping on an idle gRPC connection with calls; 0: 2 hours, as in Go
         // Called before the dispatch of each call, in the loop's thread; NULL: none. For the debug list and metrics.
         void (*on_call_start)(void *data, struct rpc_call *call);
+        // Called once for each of these, in the loop's thread, when the client has the answer or is gone; the handler
+        // of a cancelled call may still run then. status is NULL for OK.
+        void (*on_call_end)(void *data, struct rpc_call *call, const GError *status);
         void *data;
 };
 

@@ -41,6 +41,12 @@ static void on_fail(struct rpc_call *call, void *object)
         rpc_call_fail(call, g_error_new(SKIFF_ERROR, code, "%s", request->type_url));
 }
 
+static void on_detail(struct rpc_call *call, void *object)
+{
+        Google__Protobuf__Any *details[] = {(Google__Protobuf__Any *)rpc_call_request(call)};
+        rpc_call_fail_with_details(call, g_error_new_literal(SKIFF_ERROR, ERROR_ABORTED, "see details"), details, 1);
+}
+
 static void on_held_cancelled(void *data)
 {
         struct rpc_call *call = data;
@@ -211,6 +217,7 @@ static const struct rpc_stream_handler stuck = {
 static const struct rpc_method methods[] = {
         UNARY("Echo", on_echo),
         UNARY("Fail", on_fail),
+        UNARY("Detail", on_detail),
         UNARY("Hold", on_hold),
         UNARY("Large", on_large),
         UNARY("Metadata", on_metadata),

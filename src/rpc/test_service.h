@@ -16,6 +16,7 @@ struct test_service {
 
 //   Echo      unary   the request
 //   Fail      unary   an error: type_url the text, value the code as digits
+//   Detail    unary   ABORTED, with the request as its detail
 //   Hold      unary   answers CANCELED when it is cancelled
 //   Large     unary   value of as many bytes as type_url says
 //   Metadata  unary   value is the metadata of the key type_url

@@ -28,19 +28,24 @@ static struct ttrpc_server *server_of(struct rpc_connection *connection)
 
 // ---- sending
 
+static void send_failure(struct ttrpc_server *server, uint32_t id, const GoogleRpc__Status *status)
+{
+        Ttrpc__Response response = TTRPC__RESPONSE__INIT;
+        response.status = (GoogleRpc__Status *)status;
+        size_t n_bytes = ttrpc__response__get_packed_size(&response);
+        g_autofree uint8_t *bytes = g_malloc(n_bytes);
+        ttrpc__response__pack(&response, bytes);
+        struct ttrpc_frame frame = {.stream = id, .type = TTRPC_RESPONSE, .data = bytes, .n_data = n_bytes};
+        ttrpc_wire_send(&server->wire, frame, NULL, 0);
+}
+
 static void send_status(struct ttrpc_server *server, uint32_t id, int code, const char *message)
 {
         GoogleRpc__Status status = GOOGLE_RPC__STATUS__INIT;
         status.code = code;
         g_autofree char *valid = g_utf8_make_valid(message, -1); // Go refuses anything else
         status.message = valid;
-        Ttrpc__Response response = TTRPC__RESPONSE__INIT;
-        response.status = &status;
-        size_t n_bytes = ttrpc__response__get_packed_size(&response);
-        g_autofree uint8_t *bytes = g_malloc(n_bytes);
-        ttrpc__response__pack(&response, bytes);
-        struct ttrpc_frame frame = {.stream = id, .type = TTRPC_RESPONSE, .data = bytes, .n_data = n_bytes};
-        ttrpc_wire_send(&server->wire, frame, NULL, 0);
+        send_failure(server, id, &status);
 }
 
 static bool refuse(struct ttrpc_server *server, uint32_t id, enum error_code code, const char *message)
@@ -73,10 +78,18 @@ static void send_message(struct ttrpc_server *server, const struct ttrpc_stream 
 
 static void send_end(struct ttrpc_server *server, const struct ttrpc_stream *stream, bool sent_response)
 {
-        const GError *status = stream->exchange->status;
-        if (status != NULL) {
+        const struct rpc_exchange *exchange = stream->exchange;
+        const GError *status = exchange->status;
+        AUTO(arena) arena = arena_new();
+        const ProtobufCMessage *detailed = exchange->details == NULL
+                                                   ? NULL
+                                                   : rpc_decode(&google_rpc__status__descriptor, exchange->details,
+                                                             exchange->details_length, arena, NULL);
+        if (status != NULL && detailed != NULL) {
+                send_failure(server, stream->id, (const GoogleRpc__Status *)detailed);
+        } else if (status != NULL) {
                 send_status(server, stream->id, (int)error_class(status), status->message);
-        } else if (server_streams(stream->exchange)) {
+        } else if (server_streams(exchange)) {
                 struct ttrpc_frame frame = {
                         .stream = stream->id, .type = TTRPC_DATA, .flags = TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA};
                 ttrpc_wire_send(&server->wire, frame, NULL, 0);
