@@ -192,6 +192,12 @@ void pump_finish(struct pump *pump)
                 post_turn(pump);
 }
 
+bool pump_source_is_over(const struct pump *pump)
+{
+        struct pollfd source = {.fd = pump->from, .events = POLLIN};
+        return pump->from < 0 || (poll(&source, 1, 0) > 0 && source.revents & POLLHUP);
+}
+
 void pump_free(struct pump *pump)
 {
         if (pump == NULL)

@@ -22,5 +22,7 @@ struct pump_options {
 struct pump *pump_start(struct loop *loop, const struct pump_options *options);
 // What is in the source now is the last: copies that and ends.
 void pump_finish(struct pump *pump);
+// All writers of the source have come and gone (it may hold bytes yet).
+bool pump_source_is_over(const struct pump *pump);
 void pump_free(struct pump *pump);
 DEFINE_AUTO(pump, pump_free)

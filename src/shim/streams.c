@@ -2,7 +2,8 @@
 //
 // For each FIFO the shim keeps the other end open as well: a client may go and another come (a daemon that restarts)
 // without the process seeing a closed pipe or an end of file. Output waits in the FIFO meanwhile. The end of input must
-// therefore be asked for, by streams_close_stdin; the end of output is passed on by closing both ends.
+// therefore be asked for, by streams_close_stdin; the end of output is passed on by closing both ends. Input is held
+// open only once the process is started: clients with little input are at its end before, and some then forget to ask.
 #include "shim/streams.h"
 
 #include "base/error.h"
@@ -263,8 +264,6 @@ static bool start_input(struct streams *streams, int to, GError **error)
         fd_auto int from = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         if (from < 0)
                 return error_fail_errno(error, errno, "containerd-shim: opening %s failed", name);
-        if (!streams->stdin_closed && (streams->in_hold = open(name, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0)
-                return error_fail_errno(error, errno, "failed to open stdin fifo %s", name);
         start_pump(streams, 0, fd_take(&from), fd_take(&destination), -1);
         return true;
 }
@@ -322,6 +321,13 @@ bool streams_start(struct streams *streams, int master, GError **error)
         if (!started)
                 g_prefix_error(error, "failed to start %s copy: ", master >= 0 ? "console" : "io pipe");
         return started;
+}
+
+void streams_hold_stdin(struct streams *streams)
+{
+        if (streams->stdin_closed || !streams->copying[0] || pump_source_is_over(streams->pumps[0]))
+                return;
+        streams->in_hold = open(streams->names[0], O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 }
 
 void streams_close_stdin(struct streams *streams)

@@ -35,6 +35,8 @@ size_t streams_child_fds(const struct streams *streams, struct spawn_fd fds[3]);
 // The process has them: begins to copy. master: the terminal, taken; -1 without.
 bool streams_start(struct streams *streams, int master, GError **error);
 
+// The process is started: from now on its input ends only by streams_close_stdin.
+void streams_hold_stdin(struct streams *streams);
 // No more input will come from the client that asks: once all writers of the FIFO are gone, the process reads an end of
 // file. Before the start, too.
 void streams_close_stdin(struct streams *streams);

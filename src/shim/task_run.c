@@ -80,6 +80,7 @@ static void init_started(struct work *work)
 {
         struct container *container = work->container;
         container->init.state = PROCESS_RUNNING;
+        streams_hold_stdin(container->init.streams);
         publish_start(container);
         reply_pid(work->call, &container->init);
         process_started(&container->init);
@@ -249,6 +250,7 @@ static void on_exec_started(void *data, const GError *job_error)
                 return;
         }
         process->state = PROCESS_RUNNING;
+        streams_hold_stdin(process->streams);
         Events__TaskExecStarted event = EVENTS__TASK_EXEC_STARTED__INIT;
         event.container_id = container->id;
         event.exec_id = process->exec_id;
