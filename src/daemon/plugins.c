@@ -15,6 +15,7 @@
 #include "plugins/snapshot_overlay/overlay.h"
 #include "plugins/snapshots/plugin.h"
 #include "plugins/streaming/manager.h"
+#include "plugins/transfer/plugin.h"
 #include "services/services.h"
 
 const struct plugin *const builtin_plugins[] = {
@@ -31,6 +32,8 @@ const struct plugin *const builtin_plugins[] = {
         &introspection_service_plugin,
         &streaming_manager_plugin,
         &streaming_service_plugin,
+        &transfer_local_plugin,
+        &transfer_service_plugin,
         &runtime_v2_plugin,
         &tasks_service_plugin,
         &mount_manager_plugin,

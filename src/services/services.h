@@ -18,4 +18,5 @@ extern const struct plugin namespaces_service_plugin;
 extern const struct plugin streaming_service_plugin;
 extern const struct plugin tasks_service_plugin;
 extern const struct plugin snapshots_service_plugin;
+extern const struct plugin transfer_service_plugin;
 extern const struct plugin version_service_plugin;
