@@ -61,7 +61,6 @@ struct plugin {
         void (*stop)(void *instance);
         bool platforms;                  // Introspection shows the host's platform for it
         const char *const *capabilities; // as Introspection shows them; NULL: none
-        const char *const *exports;      // key, value, …, NULL
 };
 
 // For PLUGIN_GRPC and PLUGIN_TTRPC: what the daemon serves.
@@ -103,11 +102,18 @@ const char *const *plugin_host_config_strings(struct plugin_host *host, const ch
 // Seconds and so on as Go writes them ("1m30s", "500ms", "0s").
 int64_t plugin_host_config_duration_ns(struct plugin_host *host, const char *key);
 
+// What Introspection shows of the plugin beside its descriptor, set in init: key and value ("root", a directory), and
+// capabilities that depend on the host.
+void plugin_host_export(struct plugin_host *host, const char *key, const char *value);
+void plugin_host_add_capability(struct plugin_host *host, const char *capability);
+
 // ---- for the Introspection service: all plugins in the order of their start. After the start constant.
 
 struct plugin_status {
         const struct plugin *plugin;
-        const GError *error; // NULL: it runs; UNIMPLEMENTED: skipped
+        const GError *error;             // NULL: it runs; UNIMPLEMENTED: skipped
+        const char *const *exports;      // key, value, …, NULL
+        const char *const *capabilities; // the descriptor's and those added
 };
 size_t plugin_host_count(struct plugin_host *host);
 struct plugin_status plugin_host_status(struct plugin_host *host, size_t index);

@@ -18,7 +18,8 @@ struct plugin_host {
         void *instance;
         GError *error;
         char *root_dir, *state_dir;
-        GHashTable *kept; // strings and lists handed out
+        GPtrArray *exports, *capabilities; // NULL-terminated lists
+        GHashTable *kept;                  // strings and lists handed out
         enum { UNSEEN, VISITING, DONE } visit;
 };
 
@@ -33,9 +34,26 @@ static void host_free(void *data)
         struct plugin_host *host = data;
         g_clear_error(&host->error);
         g_hash_table_unref(host->kept);
+        g_ptr_array_free(host->exports, true);
+        g_ptr_array_free(host->capabilities, true);
         g_free(host->root_dir);
         g_free(host->state_dir);
         g_free(host);
+}
+
+// A list of texts that ends with NULL.
+static GPtrArray *list_new(const char *const *texts)
+{
+        GPtrArray *list = g_ptr_array_new_with_free_func(g_free);
+        for (; texts != NULL && *texts != NULL; texts++)
+                g_ptr_array_add(list, g_strdup(*texts));
+        g_ptr_array_add(list, NULL);
+        return list;
+}
+
+static void list_append(GPtrArray *list, const char *text)
+{
+        g_ptr_array_insert(list, (int)list->len - 1, g_strdup(text));
 }
 
 static void *keep(struct plugin_host *host, void *pointer)
@@ -127,6 +145,8 @@ static bool add_hosts(struct plugin_set *set, GError **error)
                 host->plugin = plugin;
                 host->config = config_plugin(set->options.config, plugin->type, plugin->id);
                 host->kept = g_hash_table_new_full(NULL, NULL, g_free, NULL);
+                host->exports = list_new(NULL);
+                host->capabilities = list_new(plugin->capabilities);
                 g_ptr_array_add(set->hosts, host);
         }
         return true;
@@ -289,8 +309,7 @@ const char *const *plugin_host_config_strings(struct plugin_host *host, const ch
         const char **strings = g_new0(const char *, json_array_size(list) + 1);
         size_t n = 0, i;
         json_t *item;
-        json_array_foreach(list, i, item)
-        {
+        json_array_foreach (list, i, item) {
                 if (json_is_string(item))
                         strings[n++] = json_string_value(item);
         }
@@ -314,5 +333,21 @@ size_t plugin_host_count(struct plugin_host *host)
 struct plugin_status plugin_host_status(struct plugin_host *host, size_t index)
 {
         const struct plugin_host *other = host->set->order->pdata[index];
-        return (struct plugin_status){other->plugin, other->error};
+        return (struct plugin_status){
+                .plugin = other->plugin,
+                .error = other->error,
+                .exports = (const char *const *)other->exports->pdata,
+                .capabilities = (const char *const *)other->capabilities->pdata,
+        };
+}
+
+void plugin_host_export(struct plugin_host *host, const char *key, const char *value)
+{
+        list_append(host->exports, key);
+        list_append(host->exports, value);
+}
+
+void plugin_host_add_capability(struct plugin_host *host, const char *capability)
+{
+        list_append(host->capabilities, capability);
 }

@@ -83,8 +83,8 @@ static Introspection__Plugin *describe(struct arena *arena, struct plugin_status
         message->type = (char *)plugin->type;
         message->id = (char *)plugin->id;
         add_requirements(arena, plugin, message);
-        add_exports(arena, plugin->exports, message);
-        message->capabilities = strings_of(arena, plugin->capabilities, &message->n_capabilities);
+        add_exports(arena, status.exports, message);
+        message->capabilities = strings_of(arena, status.capabilities, &message->n_capabilities);
         if (plugin->platforms)
                 add_host_platform(arena, message);
         if (status.error != NULL) {

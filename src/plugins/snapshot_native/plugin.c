@@ -4,7 +4,10 @@
 static void *init(struct plugin_host *host, GError **error)
 {
         const char *root = plugin_host_config_string(host, "root_path");
-        return native_new(root[0] != '\0' ? root : plugin_host_root_dir(host), error);
+        if (root[0] == '\0')
+                root = plugin_host_root_dir(host);
+        plugin_host_export(host, "root", root);
+        return native_new(root, error);
 }
 
 static void stop(void *instance)

@@ -4,8 +4,11 @@
 static void *init(struct plugin_host *host, GError **error)
 {
         const char *root = plugin_host_config_string(host, "root_path");
+        if (root[0] == '\0')
+                root = plugin_host_root_dir(host);
+        plugin_host_export(host, "root", root);
         const struct overlay_options options = {
-                .root = root[0] != '\0' ? root : plugin_host_root_dir(host),
+                .root = root,
                 .mount_options = plugin_host_config_strings(host, "mount_options"),
                 .upperdir_label = plugin_host_config_bool(host, "upperdir_label"),
                 .sync_remove = plugin_host_config_bool(host, "sync_remove"),
