@@ -96,6 +96,7 @@ void plugin_host_each(
 // defaults filled in before init. Asking for a key that the settings do not have is a bug.
 const char *plugin_host_config_string(struct plugin_host *host, const char *key);
 int64_t plugin_host_config_int(struct plugin_host *host, const char *key);
+double plugin_host_config_double(struct plugin_host *host, const char *key);
 bool plugin_host_config_bool(struct plugin_host *host, const char *key);
 // NULL-terminated.
 const char *const *plugin_host_config_strings(struct plugin_host *host, const char *key);

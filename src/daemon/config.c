@@ -93,8 +93,7 @@ static void merge(json_t *target, json_t *source)
 {
         const char *key;
         json_t *value;
-        json_object_foreach(source, key, value)
-        {
+        json_object_foreach (source, key, value) {
                 json_t *old = json_object_get(target, key);
                 if (json_is_object(old) && json_is_object(value))
                         merge(old, value);
@@ -130,8 +129,7 @@ static bool load_imports(struct config *config, const char *path, json_t *import
         g_autofree char *folder = g_path_get_dirname(path);
         size_t i;
         json_t *import;
-        json_array_foreach(imports, i, import)
-        {
+        json_array_foreach (imports, i, import) {
                 if (!json_is_string(import))
                         return error_fail(error, ERROR_INVALID_ARGUMENT, "%s: imports: not a string", path);
                 const char *pattern = json_string_value(import);
@@ -189,9 +187,10 @@ static json_t *parse_fallback(const struct plugin_setting *setting)
         return value;
 }
 
-static bool same_type(const json_t *a, const json_t *b)
+static bool same_type(const json_t *value, const json_t *fallback)
 {
-        return json_typeof(a) == json_typeof(b) || (json_is_boolean(a) && json_is_boolean(b));
+        return json_typeof(value) == json_typeof(fallback) || (json_is_boolean(value) && json_is_boolean(fallback)) ||
+               (json_is_integer(value) && json_is_real(fallback));
 }
 
 static const char *type_text(const json_t *value)
@@ -207,8 +206,7 @@ static void warn_of_unknown_keys(json_t *table, const struct plugin *plugin)
 {
         const char *key;
         json_t *value;
-        json_object_foreach(table, key, value)
-        {
+        json_object_foreach (table, key, value) {
                 bool known = false;
                 for (const struct plugin_setting *s = plugin->settings; s != NULL && s->key != NULL && !known; s++)
                         known = strcmp(s->key, key) == 0;
@@ -290,8 +288,7 @@ bool config_list_has(const struct config *config, const char *key, const char *v
         json_t *list = json_object_get(table, last);
         size_t i;
         json_t *item;
-        json_array_foreach(list, i, item)
-        {
+        json_array_foreach (list, i, item) {
                 if (g_strcmp0(json_string_value(item), value) == 0)
                         return true;
         }

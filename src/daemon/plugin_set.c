@@ -298,6 +298,11 @@ int64_t plugin_host_config_int(struct plugin_host *host, const char *key)
         return json_integer_value(setting(host, key));
 }
 
+double plugin_host_config_double(struct plugin_host *host, const char *key)
+{
+        return json_number_value(setting(host, key));
+}
+
 bool plugin_host_config_bool(struct plugin_host *host, const char *key)
 {
         return json_is_true(setting(host, key));

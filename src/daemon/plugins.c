@@ -8,6 +8,7 @@
 #include "plugins/content_local/plugin.h"
 #include "plugins/differ_tar/plugin.h"
 #include "plugins/events/exchange.h"
+#include "plugins/gc/plugin.h"
 #include "plugins/metadata/plugin.h"
 #include "plugins/mounts/manager.h"
 #include "plugins/runtime_v2/manager.h"
@@ -27,6 +28,7 @@ const struct plugin *const builtin_plugins[] = {
         &snapshot_overlay_plugin,
         &snapshots_plugin,
         &diff_service_plugin,
+        &gc_plugin,
         &events_service_plugin,
         &healthcheck_service_plugin,
         &introspection_service_plugin,

@@ -209,6 +209,7 @@ static void stop(void *instance)
 static const struct plugin_requirement requires_[] = {
         {PLUGIN_METADATA, "bolt"},
         {PLUGIN_EVENT, "exchange"},
+        {PLUGIN_GC, "scheduler"},
         {0},
 };
 

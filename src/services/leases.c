@@ -274,7 +274,7 @@ static void stop(void *instance)
         g_free(((struct plugin_service *)instance)->object);
 }
 
-static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {0}};
+static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {PLUGIN_GC, "scheduler"}, {0}};
 
 const struct plugin leases_service_plugin = {
         .type = PLUGIN_GRPC,
