@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "core/content.h"
 #include "core/event.h"
+#include "core/mount_manager.h"
 #include "core/namespace.h"
 #include "core/snapshotter.h"
 #include "plugins/gc/graph.h"
@@ -79,6 +80,13 @@ static bool add_snapshot(void *data, const char *namespace_, const struct snapsh
         return true;
 }
 
+static bool add_activation(void *data, const char *namespace_, const struct activation *activation)
+{
+        struct run *run = data;
+        graph_add_activation(run->graph, namespace_, activation, run->recent);
+        return true;
+}
+
 static bool add_sandbox(void *data, const struct sandbox *sandbox)
 {
         struct run *run = data;
@@ -136,7 +144,8 @@ static bool read_all(struct tx *tx, void *data, GError **error)
         AUTO(arena) arena = arena_new();
         run->tx = tx;
         return metadata->namespaces->walk(tx, arena, read_namespace, run, error) && hand_on_error(run, error) &&
-               metadata->snapshots->walk(tx, NULL, NULL, NULL, add_snapshot, run, error);
+               metadata->snapshots->walk(tx, NULL, NULL, NULL, add_snapshot, run, error) &&
+               metadata->activations->walk(tx, NULL, NULL, add_activation, run, error);
 }
 
 // ---- what was written meanwhile
@@ -161,6 +170,7 @@ static bool read_touched_record(
                 struct ingest ingest;
                 struct container container;
                 struct lease lease;
+                struct activation activation;
         } record;
         switch (type) {
         case RESOURCE_IMAGE:
@@ -178,6 +188,9 @@ static bool read_touched_record(
         case RESOURCE_LEASE:
                 return metadata->leases->get(run->tx, run->namespace_, key, arena, &record.lease, error) &&
                        add_lease(run, &record.lease);
+        case RESOURCE_MOUNT:
+                return metadata->activations->get(run->tx, run->namespace_, key, arena, &record.activation, error) &&
+                       add_activation(run, run->namespace_, &record.activation);
         case RESOURCE_SNAPSHOT:
                 return read_touched_snapshot(run, key, arena, error);
         }
@@ -218,6 +231,8 @@ static bool remove_record(
                 return metadata->leases->remove(run->tx, namespace_, key, error);
         case RESOURCE_INGEST:
                 return metadata->ingests->remove(run->tx, namespace_, key, error);
+        case RESOURCE_MOUNT:
+                return metadata->activations->remove(run->tx, namespace_, key, error);
         case RESOURCE_SNAPSHOT:
                 return remove_snapshot_record(run, namespace_, key, error);
         case RESOURCE_CONTAINER: // always a root
@@ -330,6 +345,8 @@ static bool clean_up(struct run *run, GError **error)
         g_autoptr(GPtrArray) digests = g_ptr_array_new();
         g_autoptr(GPtrArray) ingests = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(GHashTable) snapshotters = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        struct mount_manager *mounts = run->collector->mounts;
+        bool unmount = false;
         for (guint i = 0; i < run->removed->len; i++) {
                 const struct removed *removed = g_ptr_array_index(run->removed, i);
                 publish(run->collector, removed);
@@ -339,10 +356,14 @@ static bool clean_up(struct run *run, GError **error)
                         g_ptr_array_add(ingests, g_strdup_printf("%s/1/%s", removed->namespace_, removed->key));
                 else if (removed->type == RESOURCE_SNAPSHOT)
                         g_hash_table_add(snapshotters, g_strndup(removed->key, strcspn(removed->key, "/")));
+                else if (removed->type == RESOURCE_MOUNT)
+                        unmount = true;
         }
         g_ptr_array_add(digests, NULL);
         g_ptr_array_add(ingests, NULL);
-        return clean_content(run->collector, digests, ingests, error) &&
+        // Mounts first: they may use what goes next.
+        return (!unmount || mounts == NULL || mounts->ops->cleanup(mounts, error)) &&
+               clean_content(run->collector, digests, ingests, error) &&
                clean_snapshots(run->collector, snapshotters, error);
 }
 

@@ -8,12 +8,14 @@
 
 struct content_store;
 struct event_exchange;
+struct mount_manager;
 struct snapshotters;
 
 struct collector {
         struct metadata *metadata;
         struct content_store *content;     // NULL: only records are removed
         struct snapshotters *snapshotters; // NULL: the same
+        struct mount_manager *mounts;      // NULL: the same
         struct event_exchange *events;     // NULL: nothing is published
         bool swept_all;                    // private: what no record names was looked for once
 };

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "core/activation.h"
 #include "core/container.h"
 #include "core/content.h"
 #include "core/image.h"
@@ -128,6 +129,7 @@ struct step {
         struct lease_resource resource;
         struct container container;
         struct sandbox sandbox;
+        struct activation activation;
         const char *key;
 };
 
@@ -389,6 +391,50 @@ static void conditions_are_judged_by_use(struct fixture *fixture, const void *da
         g_assert_false(has_snapshot(fixture, "never"));
 }
 
+static bool put_activation(struct tx *tx, void *data, GError **error)
+{
+        struct step *step = data;
+        return step->fixture->metadata->activations->put(tx, NS, &step->activation, error);
+}
+
+static bool get_activation(struct tx *tx, void *data, GError **error)
+{
+        struct step *step = data;
+        return step->fixture->metadata->activations->get(
+                tx, NS, step->key, step->fixture->arena, &step->activation, error);
+}
+
+static void mounts_go_with_their_lease(struct fixture *fixture, const void *data)
+{
+        const struct {
+                const char *name, *lease;
+                bool complete, kept;
+        } mounts[] = {
+                {"leased", "l", true, true},
+                {"orphan", "gone", true, false},
+                {"free", "", true, false},
+                {"under way", "", false, true},
+                {"named", "", true, true},
+        };
+        add_lease(fixture, "l", NULL);
+        add_blob(fixture, &scope, "x", "containerd.io/gc.ref.mount", "named", "containerd.io/gc.root", "x", NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(mounts); i++) {
+                struct step step = {.activation = {
+                                            .name = mounts[i].name,
+                                            .lease = mounts[i].lease,
+                                            .number = (int64_t)i + 1,
+                                            .complete = mounts[i].complete,
+                                    }};
+                write_step(fixture, put_activation, &step);
+        }
+        collect(fixture);
+        for (size_t i = 0; i < G_N_ELEMENTS(mounts); i++) {
+                struct step step = {.fixture = fixture, .key = mounts[i].name};
+                g_test_message("%s", mounts[i].name);
+                g_assert_true(metadata_read(fixture->metadata, get_activation, &step, NULL) == mounts[i].kept);
+        }
+}
+
 static void unsynced_snapshots_keep_their_blob(struct fixture *fixture, const void *data)
 {
         const char *layer = add_blob(fixture, &scope, "layer", NULL);
@@ -604,6 +650,7 @@ int main(int argc, char **argv)
         ADD(back_references_keep);
         ADD(containers_and_sandboxes_keep);
         ADD(conditions_are_judged_by_use);
+        ADD(mounts_go_with_their_lease);
         ADD(unsynced_snapshots_keep_their_blob);
         ADD(ingests_go_when_their_time_is_over);
         ADD(writers_lose_nothing);

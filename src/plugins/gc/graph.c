@@ -153,16 +153,17 @@ static struct node *label_target(
         static const struct {
                 const char *name;
                 enum resource_type type;
+                bool by_ref, by_bref;
         } types[] = {
-                {"content", RESOURCE_CONTENT},
-                {"image", RESOURCE_IMAGE},
-                {"container", RESOURCE_CONTAINER},
+                {"content", RESOURCE_CONTENT, true, true},
+                {"image", RESOURCE_IMAGE, true, true},
+                {"container", RESOURCE_CONTAINER, false, true},
+                {"mount", RESOURCE_MOUNT, true, false},
         };
+        bool back = strcmp(kind, PREFIX "bref.") == 0;
         const char *rest = label->key + strlen(kind);
         for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
-                // There are back references to containers, and no references.
-                if (names(rest, types[i].name) &&
-                        (types[i].type != RESOURCE_CONTAINER || strcmp(kind, PREFIX "bref.") == 0))
+                if (names(rest, types[i].name) && (back ? types[i].by_bref : types[i].by_ref))
                         return find(graph, types[i].type, namespace_, label->value);
         }
         if (g_str_has_prefix(rest, "snapshot."))
@@ -302,6 +303,15 @@ void graph_add_snapshot(struct graph *graph, const char *namespace_, const struc
         if (!snapshot->synced && snapshot->blob[0] != '\0')
                 add_edge(&node->fields, find(graph, RESOURCE_CONTENT, namespace_, snapshot->blob));
         if (recent || has_root_label(&snapshot->labels))
+                node->root = true;
+}
+
+void graph_add_activation(struct graph *graph, const char *namespace_, const struct activation *activation, bool recent)
+{
+        struct node *node = add_record(graph, RESOURCE_MOUNT, namespace_, activation->name, &activation->labels);
+        if (activation->lease[0] != '\0')
+                add_edge(&find(graph, RESOURCE_LEASE, namespace_, activation->lease)->fields, node);
+        if (recent || !activation->complete)
                 node->root = true;
 }
 

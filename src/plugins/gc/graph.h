@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/auto.h"
+#include "core/activation.h"
 #include "core/blob.h"
 #include "core/container.h"
 #include "core/image.h"
@@ -29,6 +30,9 @@ void graph_add_blob(struct graph *graph, const char *namespace_, const struct bl
 void graph_add_ingest(struct graph *graph, const char *namespace_, const struct ingest *ingest, bool recent);
 void graph_add_container(struct graph *graph, const char *namespace_, const struct container *container);
 void graph_add_snapshot(struct graph *graph, const char *namespace_, const struct snapshot *snapshot, bool recent);
+// Mounts of the mount manager: used while a lease has them, or another record refers to them.
+void graph_add_activation(
+        struct graph *graph, const char *namespace_, const struct activation *activation, bool recent);
 void graph_add_sandbox(struct graph *graph, const char *namespace_, const struct sandbox *sandbox);
 // True: it has not expired, so its resources are to be added too.
 bool graph_add_lease(struct graph *graph, const char *namespace_, const struct lease *lease);

@@ -27,6 +27,7 @@ static void *init(struct plugin_host *host, GError **error)
                                 .metadata = metadata,
                                 .content = plugin_host_get(host, PLUGIN_CONTENT, "content"),
                                 .snapshotters = plugin_host_get(host, PLUGIN_SERVICE, "snapshots-service"),
+                                .mounts = plugin_host_get(host, PLUGIN_MOUNT_MANAGER, "bolt"),
                                 .events = plugin_host_get(host, PLUGIN_EVENT, "exchange"),
                         },
         };
@@ -51,6 +52,7 @@ static const struct plugin_requirement requires_[] = {
         {PLUGIN_METADATA, "bolt"},
         {PLUGIN_CONTENT, "content"},
         {PLUGIN_SERVICE, "snapshots-service"},
+        {PLUGIN_MOUNT_MANAGER, "bolt"},
         {PLUGIN_EVENT, "exchange"},
         {0},
 };
