@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/2 by hand over a unix socket: frames as a broken or hostile client would send them, which no gRPC library would.
 
-Headers are sent as literals without Huffman coding or indexing; of what comes back, headers are kept as raw blocks, and
-trailers are looked for by their text (grpc-status is never Huffman-coded to something shorter than one digit by chance:
-`grpc()` decodes them by the small HPACK decoder below)."""
+Headers are sent as literals without Huffman coding or indexing; those that come back are decoded as far as the tests
+look at them."""
 
 import socket
 import struct
@@ -53,6 +52,7 @@ class Connection:
         self.socket.settimeout(timeout)
         self.socket.connect(str(daemon.socket))
         self.buffer, self.frames, self.closed = b"", [], False
+        self.headers, self.table = {}, []
         if preface:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
 
@@ -78,6 +78,8 @@ class Connection:
                 got = (kind, flags, stream, self.buffer[9 : 9 + length])
                 self.buffer = self.buffer[9 + length :]
                 self.frames.append(got)
+                if kind == HEADERS:
+                    self.headers.setdefault(stream, []).append(dict(decode(got[3], self.table)))
                 if kind == SETTINGS and not flags & ACK:
                     self.send(frame(SETTINGS, ACK))
                 if kind == PING and not flags & ACK:
@@ -107,7 +109,8 @@ class Connection:
             return ("reset", int.from_bytes(f[3], "big"))
         if f[0] == GOAWAY:
             return ("goaway", int.from_bytes(f[3][4:8], "big"))
-        return ("status", int(dict(decode(f[3])).get("grpc-status", -1)))
+        last = self.headers[stream][-1]
+        return ("status", int(last["grpc-status"])) if "grpc-status" in last else ("http", int(last.get(":status", 0)))
 
     def end_of_connection(self, seconds=20):
         """The error code of GOAWAY, or None where the peer just closed."""
@@ -125,10 +128,6 @@ class Connection:
 
 
 _STATIC = {8: (":status", "200"), 9: (":status", "204"), 13: (":status", "404"), 14: (":status", "500"), 31: ("content-type", "")}
-# Huffman codes of the digits, which is all that a status needs: value → (code, bits).
-_DIGITS = {"0": (0x0, 5), "1": (0x1, 5), "2": (0x2, 5), **{str(d): (0x19 + d - 3, 6) for d in range(3, 10)}}
-
-
 def _integer(data, at, bits):
     value = data[at] & ((1 << bits) - 1)
     at += 1
@@ -180,24 +179,30 @@ def _unhuffman(raw):
     return out
 
 
-def decode(data):
-    """Headers of a block, as far as these tests need them: what refers to a table that is not kept here becomes '?'."""
+def decode(data, table):
+    """Headers of a block, as far as these tests need them; table is the connection's dynamic table."""
     found, at = [], 0
-    if not data:
-        return found
+
+    def known(index):
+        if index > 61:
+            return table[index - 62] if index - 62 < len(table) else ("?", "?")
+        return _STATIC.get(index, (f"static-{index}", ""))
+
     while at < len(data):
         first = data[at]
         if first & 128:
             index, at = _integer(data, at, 7)
-            found.append(_STATIC.get(index, ("?", "?")))
+            found.append(known(index))
             continue
         if first & 0xE0 == 0x20:
             _, at = _integer(data, at, 5)
             continue
         index, at = _integer(data, at, 6 if first & 0x40 else 4)
-        name = _STATIC.get(index, ("?", ""))[0]
+        name = known(index)[0]
         if not index:
             name, at = _text(data, at)
         value, at = _text(data, at)
         found.append((name, value))
+        if first & 0x40:
+            table.insert(0, (name, value))
     return found
