@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs test_grpc.py against the server program given, or says that it cannot."""
+"""Runs the tests beside it with the server and client programs given, or says that it cannot."""
 
 import os
 import pathlib
@@ -13,6 +13,5 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 
-os.environ["GRPC_SERVER"] = sys.argv[1]
-here = pathlib.Path(__file__).parent
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", str(here / "test_grpc.py")]))
+os.environ["GRPC_SERVER"], os.environ["GRPC_CLIENT"] = (os.path.abspath(path) for path in sys.argv[1:3])
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", str(pathlib.Path(__file__).parent)]))
