@@ -14,6 +14,7 @@
 #include "google/protobuf/timestamp.pb-c.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,16 @@ static void explain_connect(const char *address, GError **error)
                 error_fail(error, ERROR_NOT_FOUND, "connect to %s: no such socket", path);
 }
 
+void client_run(struct skiff_client *client, enum lane lane, lane_fn fn, void *data)
+{
+        // A new thread inherits the mask of the one that starts it.
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        lanes_submit(client->lanes, lane, fn, data);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static struct skiff_client *client_new(const char *address, const char *name_space, int fd, GError **error)
 {
         struct loop *loop = loop_new(error);
@@ -79,7 +90,7 @@ static struct skiff_client *client_new(const char *address, const char *name_spa
         client->left = g_ptr_array_new();
         g_assert(uv_mutex_init(&client->mutex) == 0);
         client->rpc = rpc_client_new(loop, RPC_GRPC, fd, NULL);
-        lanes_submit(client->lanes, LANE_FAST, run_loop, client);
+        client_run(client, LANE_FAST, run_loop, client);
         return client;
 }
 

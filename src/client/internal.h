@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/error.h"
+#include "io/lanes.h"
 #include "io/waiter.h"
 #include "rpc/client.h"
 
@@ -72,6 +73,9 @@ struct rpc_request client_request(
 struct client_call *lease_create_send(struct skiff_client *client, const char *id, unsigned expire_s);
 struct client_call *lease_remove_send(struct skiff_client *client, const char *id);
 struct client_call *snapshot_remove_send(struct skiff_client *client, const char *snapshotter, const char *key);
+
+// A thread of the client's runs fn(data). Its threads take no signals: those are the program's.
+void client_run(struct skiff_client *client, enum lane lane, lane_fn fn, void *data);
 
 // ---- the streaming service: byte and progress streams beside a Transfer
 

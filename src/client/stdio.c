@@ -208,7 +208,7 @@ static void copy_input(void *data)
 bool skiff_stdio_start(struct skiff_stdio *stdio, struct skiff_process *process, struct skiff_error **error)
 {
         stdio->process = process;
-        struct lanes *lanes = process_client(process)->lanes;
+        struct skiff_client *client = process_client(process);
         struct copy *in = &stdio->copies[IN];
         if (in->held >= 0) {
                 in->fifo = open(in->path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
@@ -216,13 +216,13 @@ bool skiff_stdio_start(struct skiff_stdio *stdio, struct skiff_process *process,
                         return error_fail_errno(inner(error), errno, "open fifo %s", in->path);
                 fd_close(&in->held);
                 in->ended = waiter_new();
-                lanes_submit(lanes, LANE_SLOW, copy_input, in);
+                client_run(client, LANE_SLOW, copy_input, in);
         }
         for (unsigned i = OUT; i < N_STREAMS; i++) {
                 if (stdio->copies[i].fifo < 0)
                         continue;
                 stdio->copies[i].ended = waiter_new();
-                lanes_submit(lanes, LANE_SLOW, copy_output, &stdio->copies[i]);
+                client_run(client, LANE_SLOW, copy_output, &stdio->copies[i]);
         }
         return true;
 }

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What people write after options, as values: mounts, sizes, environment files, signals. Threads: any.
+#pragma once
+
+#include <glib.h>
+#include <skiff/spec.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+// Mounts with the strings that they are made of.
+struct mount_flags {
+        GArray *mounts;     // struct skiff_mount
+        GPtrArray *strings; // owned by it
+};
+void mount_flags_init(struct mount_flags *flags);
+void mount_flags_done(struct mount_flags *flags);
+// SOURCE:DESTINATION[:OPTION,…]; a relative source is one of this directory. Options: ro, rw, z-less docker's
+// propagation, or any of mount(8). False: *error (INVALID_ARGUMENT) says what is wrong.
+bool mount_flags_add_volume(struct mount_flags *flags, const char *text, GError **error);
+// type=bind|tmpfs|…,source=…,destination=…,readonly,options=a:b (docker's names and ctr's).
+bool mount_flags_add_mount(struct mount_flags *flags, const char *text, GError **error);
+
+// "64m", "1.5g", "100" (bytes): powers of 1024; a "b" at the end is allowed.
+bool parse_size(const char *text, int64_t *ret_bytes, GError **error);
+// Lines NAME=VALUE, or NAME (its value here); empty ones and those that begin with # are passed by.
+bool read_env_file(const char *path, GPtrArray *variables, GError **error);
+// NAME=VALUE as it is; NAME: its value here, and nothing if it has none.
+void add_env(GPtrArray *variables, const char *text);
+// "TERM", "SIGTERM", "15", "term". 0: no such signal.
+int parse_signal(const char *text);
