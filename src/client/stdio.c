@@ -142,6 +142,11 @@ static bool wait_ready(const struct copy *copy, int fd, short events)
         return fds[0].revents == 0;
 }
 
+static bool is_stopped(const struct skiff_stdio *stdio)
+{
+        return poll(&(struct pollfd){.fd = stdio->stop, .events = POLLIN}, 1, 0) > 0;
+}
+
 static bool write_all(const struct copy *copy, int fd, const char *at, size_t n)
 {
         while (n > 0) {
@@ -200,7 +205,7 @@ static void copy_input(void *data)
         }
         fd_close(&copy->fifo);
         // The shim holds the fifo open itself and must be told. What was written is passed on first.
-        if (n == 0 && !copy->stdio->terminal && wait_ready(copy, -1, 0))
+        if (n == 0 && !copy->stdio->terminal && !is_stopped(copy->stdio))
                 skiff_process_close_stdin(copy->stdio->process, NULL);
         waiter_signal(copy->ended);
 }

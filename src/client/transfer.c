@@ -278,8 +278,6 @@ static void fill_import_names(TransferTypes__ImageStore *store, const char *pref
         reference->name = prefix != NULL ? (char *)prefix : arena_printf(arena, "import-%.10s", now);
         reference->is_prefix = true;
         reference->allow_overwrite = prefix == NULL;
-        reference->add_digest = prefix == NULL;
-        reference->skip_named_digest = prefix == NULL;
         store->extra_references = arena_array(arena, TransferTypes__ImageReference *, 1);
         store->extra_references[0] = reference;
         store->n_extra_references = 1;
