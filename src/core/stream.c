@@ -28,7 +28,9 @@ struct stream {
         atomic_bool paused, ended, closed;
         // On the strand:
         GQueue waiting; // of struct message, until there is a reader
-        bool has_reader, end_told, end_came;
+        bool has_reader, end_told, end_came, is_gone;
+        void (*gone_fn)(void *data);
+        void *gone_data;
         struct stream_reader reader;
         void *reader_data;
 };
@@ -37,6 +39,7 @@ struct job {
         struct stream *stream;
         struct message *message;
         struct stream_reader reader;
+        void (*gone_fn)(void *data);
         void *data;
 };
 
@@ -177,6 +180,32 @@ static void on_close(void *data)
         job_free(job);
 }
 
+static void tell_gone(struct stream *stream)
+{
+        if (!stream->is_gone || stream->gone_fn == NULL)
+                return;
+        void (*fn)(void *data) = stream->gone_fn;
+        stream->gone_fn = NULL;
+        fn(stream->gone_data);
+}
+
+static void on_gone(void *data)
+{
+        struct job *job = data;
+        job->stream->is_gone = true;
+        tell_gone(job->stream);
+        job_free(job);
+}
+
+static void on_watch_gone(void *data)
+{
+        struct job *job = data;
+        job->stream->gone_fn = job->gone_fn;
+        job->stream->gone_data = job->data;
+        tell_gone(job->stream);
+        job_free(job);
+}
+
 // ---- from any thread
 
 void stream_receive(struct stream *stream, const char *type_url, const void *value, size_t n_value)
@@ -224,4 +253,17 @@ void stream_close(struct stream *stream)
                 return;
         stream->ops->finish(stream->carrier);
         strand_submit(stream->strand, on_close, job_new(stream));
+}
+
+void stream_gone(struct stream *stream)
+{
+        strand_submit(stream->strand, on_gone, job_new(stream));
+}
+
+void stream_watch_gone(struct stream *stream, void (*fn)(void *data), void *data)
+{
+        struct job *job = job_new(stream);
+        job->gone_fn = fn;
+        job->data = data;
+        strand_submit(stream->strand, on_watch_gone, job);
 }

@@ -35,6 +35,8 @@ void stream_receive(struct stream *stream, const char *type_url, const void *val
 void stream_writable(struct stream *stream);
 // The client sends no more, or is gone.
 void stream_ended(struct stream *stream);
+// Nothing is carried any more: the client has all that was sent to it, or never will.
+void stream_gone(struct stream *stream);
 
 // ---- the side that uses it
 
@@ -59,6 +61,8 @@ bool stream_send(struct stream *stream, const ProtobufCMessage *message);
 // The use is over: finishes it towards the client, frees the reader.
 void stream_close(struct stream *stream);
 bool stream_is_ended(const struct stream *stream);
+// Calls fn once, on the stream's worker, when it is gone.
+void stream_watch_gone(struct stream *stream, void (*fn)(void *data), void *data);
 
 // ---- the manager: the instance of PLUGIN_STREAMING "manager"
 

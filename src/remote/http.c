@@ -194,18 +194,40 @@ static enum http_failure failure_of(CURLcode result)
         }
 }
 
+// Why it failed, in the words that clients know from Go's HTTP client where they look for them.
+static char *reason_text(const struct http_request *request, CURLcode result, const char *host)
+{
+        long os_error = 0;
+        curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
+        const char *said = request->message[0] != '\0' ? request->message : curl_easy_strerror(result);
+        if (result == CURLE_TOO_MANY_REDIRECTS)
+                return g_strdup("stopped after 10 redirects");
+        if (request->too_long)
+                return g_strdup("the answer is too long");
+        if (request->headers_too_long)
+                return g_strdup("the answer's headers are too long");
+        if (result == CURLE_COULDNT_RESOLVE_HOST)
+                return g_strdup_printf("dial tcp: lookup %s: no such host", host);
+        if (result == CURLE_COULDNT_CONNECT && os_error != 0) {
+                g_autofree char *system = g_ascii_strdown(g_strerror((int)os_error), -1);
+                return g_strdup_printf("dial tcp %s: connect: %s", host, system);
+        }
+        if (failure_of(result) == HTTP_UNTRUSTED)
+                return g_strdup_printf("tls: failed to verify certificate: x509: %s", said);
+        return g_strdup(said);
+}
+
 static void set_error(struct http_request *request, CURLcode result, GError **error)
 {
         char *url = NULL;
         curl_easy_getinfo(request->easy, CURLINFO_EFFECTIVE_URL, &url);
-        const char *reason = request->message[0] != '\0' ? request->message : curl_easy_strerror(result);
-        if (result == CURLE_TOO_MANY_REDIRECTS)
-                reason = "stopped after 10 redirects";
-        else if (request->too_long)
-                reason = "the answer is too long";
-        else if (request->headers_too_long)
-                reason = "the answer's headers are too long";
-        error_fail(error, ERROR_UNAVAILABLE, "%s \"%s\": %s", request->method, url != NULL ? url : "", reason);
+        const char *start = url != NULL ? strstr(url, "://") : NULL;
+        start = start != NULL ? start + 3 : "";
+        g_autofree char *host = g_strndup(start, strcspn(start, "/?#"));
+        g_autofree char *reason = reason_text(request, result, host);
+        g_autofree char *verb = g_ascii_strdown(request->method, -1);
+        verb[0] = g_ascii_toupper(verb[0]);
+        error_fail(error, ERROR_UNAVAILABLE, "%s \"%s\": %s", verb, url != NULL ? url : "", reason);
 }
 
 static void on_finished(void *data, CURLcode result)

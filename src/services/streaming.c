@@ -140,6 +140,7 @@ static void on_close(void *state)
         struct session *session = state;
         if (session->stream != NULL) {
                 stream_ended(session->stream);
+                stream_gone(session->stream);
                 session->service->manager->ops->remove(session->service->manager, session->namespace_, session->stream);
                 stream_unref(session->stream);
         }

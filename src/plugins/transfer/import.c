@@ -7,6 +7,7 @@
 // window says; the window is reopened as the worker takes the bytes.
 #include "base/digest.h"
 #include "base/fd.h"
+#include "base/filter.h"
 #include "base/identifier.h"
 #include "base/reference.h"
 #include "io/loop.h"
@@ -307,6 +308,34 @@ static bool write_document(
         return true;
 }
 
+static bool take_compressed(void *data, const struct blob *blob)
+{
+        struct node *layer = data;
+        if (strcmp(blob->digest, layer->digest) == 0)
+                return true;
+        layer->digest = blob->digest;
+        layer->size = blob->size;
+        layer->media_type = DOCKER_LAYER ".gzip";
+        return false;
+}
+
+// A plain layer that is there in its compressed form already, from a pull, is used in that form.
+static bool find_compressed(struct import *import, struct node *layer, GError **error)
+{
+        struct operation *operation = import->operation;
+        struct content_store *content = operation->service->content;
+        g_autofree char *text = g_strdup_printf("labels.\"containerd.io/uncompressed\"==%s", layer->digest);
+        char *texts[] = {text};
+        AUTO(filter) filter = filter_parse(texts, 1, error);
+        if (filter == NULL)
+                return false;
+        AUTO(arena) arena = arena_new();
+        if (!content->ops->walk(content, &operation->scope, filter, arena, take_compressed, layer, error))
+                return false;
+        layer->digest = arena_strdup(operation->arena, layer->digest);
+        return true;
+}
+
 static bool layers_of(struct import *import, const Worker__DockerImage *image, struct nodes *ret, GError **error)
 {
         struct arena *arena = import->operation->arena;
@@ -316,14 +345,17 @@ static bool layers_of(struct import *import, const Worker__DockerImage *image, s
                 if (file == NULL)
                         return error_fail(error, ERROR_UNKNOWN, "failed to resolve layers: layer \"%.*s\" not found",
                                 (int)image->layers[i].len, (const char *)image->layers[i].data);
-                const char *suffix = file->compression[0] == '\0' ? "" : ".gzip";
-                layers.items[layers.n++] = (struct node){
-                        .media_type = arena_strdup(arena, strcmp(file->compression, "zstd") == 0 ? DOCKER_LAYER ".zstd"
-                                                          : *suffix != '\0'                      ? DOCKER_LAYER ".gzip"
-                                                                                                 : DOCKER_LAYER),
+                bool plain = file->compression[0] == '\0', zstd = strcmp(file->compression, "zstd") == 0;
+                struct node *layer = &layers.items[layers.n++];
+                *layer = (struct node){
+                        .media_type = plain  ? DOCKER_LAYER
+                                      : zstd ? DOCKER_LAYER ".zstd"
+                                             : DOCKER_LAYER ".gzip",
                         .digest = arena_strdup(arena, file->digest),
                         .size = file->size,
                 };
+                if (plain && !find_compressed(import, layer, error))
+                        return false;
         }
         *ret = layers;
         return true;

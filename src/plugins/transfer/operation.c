@@ -8,9 +8,11 @@
 #include "base/clock.h"
 #include "base/identifier.h"
 #include "core/lease.h"
+#include "io/loop.h"
 #include "plugins/transfer/progress.h"
 
 #define LEASE_SECONDS (24 * 3600)
+#define FLUSH_TIMEOUT_MS 2000
 
 struct operation *operation_ref(struct operation *operation)
 {
@@ -86,21 +88,93 @@ static void make_lease(struct operation *operation)
 
 // ---- the end
 
+static void answer(struct operation *operation)
+{
+        if (operation->request == NULL)
+                return;
+        operation->request = NULL;
+        operation->done(operation->data, operation->error);
+        operation_unref(operation);
+}
+
+static void stop_timer(void *data)
+{
+        struct operation *operation = data;
+        if (operation->flush_timer != NULL) {
+                loop_timer_stop(g_steal_pointer(&operation->flush_timer));
+                operation_unref(operation); // the timer's
+        }
+        operation_unref(operation);
+}
+
+static void one_flushed(struct operation *operation)
+{
+        if (--operation->n_unflushed > 0 || operation->request == NULL)
+                return;
+        loop_post(operation->service->loop, stop_timer, operation_ref(operation));
+        answer(operation);
+}
+
+static void on_flushed_here(void *data)
+{
+        struct operation *operation = data;
+        one_flushed(operation);
+        operation_unref(operation);
+}
+
+// The client has read all of a stream, or is gone.
+static void on_flushed(void *data)
+{
+        operation_submit(data, on_flushed_here, data);
+}
+
+static void on_flush_timeout_here(void *data)
+{
+        struct operation *operation = data;
+        answer(operation);
+        operation_unref(operation);
+}
+
+static void on_flush_timeout(void *data)
+{
+        struct operation *operation = data;
+        operation->flush_timer = NULL;
+        operation_submit(operation, on_flush_timeout_here, operation);
+}
+
+static void start_timer(void *data)
+{
+        struct operation *operation = data;
+        operation->flush_timer =
+                loop_timer_start(operation->service->loop, FLUSH_TIMEOUT_MS, on_flush_timeout, operation);
+}
+
 static void end(struct operation *operation)
 {
-        if (operation->watch != 0 && cancel_unwatch(operation->request->cancel, operation->watch))
+        const struct transfer_request *request = operation->request;
+        operation->ended = true;
+        if (operation->watch != 0 && cancel_unwatch(request->cancel, operation->watch))
                 operation_unref(operation); // the watcher's reference
         if (operation->own_lease != NULL)
                 metadata_write(operation->service->metadata, TX_RELAXED, remove_lease, operation, NULL);
         progress_stop(operation->progress);
-        const struct transfer_request *request = operation->request;
         struct stream *streams[] = {request->source.stream, request->destination.stream, request->progress};
         for (size_t i = 0; i < G_N_ELEMENTS(streams); i++)
                 if (streams[i] != NULL)
                         stream_close(streams[i]);
-        operation->done(operation->data, operation->error);
-        operation->request = NULL;
-        operation_unref(operation);
+        // Clients stop listening when they have the answer: the last events and bytes must be there first.
+        struct stream *awaited[] = {request->progress,
+                request->destination.kind == TRANSFER_EXPORT_STREAM ? request->destination.stream : NULL};
+        operation->n_unflushed = 1;
+        for (size_t i = 0; i < G_N_ELEMENTS(awaited); i++) {
+                if (awaited[i] == NULL)
+                        continue;
+                operation->n_unflushed++;
+                stream_watch_gone(awaited[i], on_flushed, operation_ref(operation));
+        }
+        if (operation->n_unflushed > 1)
+                loop_post(operation->service->loop, start_timer, operation_ref(operation));
+        one_flushed(operation);
 }
 
 void operation_release(struct operation *operation)
@@ -123,7 +197,7 @@ void operation_release(struct operation *operation)
 
 void operation_fail(struct operation *operation, GError *error)
 {
-        if (operation->error != NULL) {
+        if (operation->error != NULL || operation->ended) {
                 g_error_free(error);
                 return;
         }

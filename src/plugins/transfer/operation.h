@@ -16,6 +16,7 @@
 
 struct download;
 struct loop;
+struct loop_timer;
 struct progress;
 
 // What the configuration says an image may be unpacked with.
@@ -59,10 +60,13 @@ struct operation {
         struct progress *progress;
         GError *error;
         unsigned n_holds;
-        operation_fn next;     // what runs when nothing is under way any more
-        operation_fn on_fail;  // ends what runs, once
-        operation_fn on_close; // last step, after success and failure; gives one hold back, maybe later
-        void *state;           // the kind's own
+        bool ended;                     // nothing can fail any more
+        operation_fn next;              // what runs when nothing is under way any more
+        operation_fn on_fail;           // ends what runs, once
+        operation_fn on_close;          // last step, after success and failure; gives one hold back, maybe later
+        unsigned n_unflushed;           // streams whose client has not read all
+        struct loop_timer *flush_timer; // the loop's
+        void *state;
         void (*state_free)(void *state);
 };
 

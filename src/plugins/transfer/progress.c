@@ -17,6 +17,8 @@ enum job_state { WAITING, DOWNLOADING, COMPLETE, EXTRACTING, EXTRACTED };
 struct progress_job {
         struct progress *progress;
         enum job_state state;
+        const char *last_event;
+        int64_t last_offset;
         char *name, *parent;
         const struct node *node; // lives as long as the operation
         _Atomic int64_t offset;
@@ -81,6 +83,8 @@ static void tell(struct progress_job *job, const char *event, int64_t offset)
 {
         TransferTypes__Progress message = TRANSFER_TYPES__PROGRESS__INIT;
         char *parents[] = {job->parent};
+        job->last_event = event;
+        job->last_offset = offset;
         message.event = (char *)event;
         message.name = job->name;
         message.parents = parents;
@@ -142,6 +146,11 @@ static void stop_timer(void *data)
 
 void progress_stop(struct progress *progress)
 {
+        // Clients draw when an object changes: they see how it all ended with this one.
+        if (progress->jobs->len > 0) {
+                struct progress_job *last = progress->jobs->pdata[progress->jobs->len - 1];
+                tell(last, last->last_event, last->last_offset);
+        }
         progress->stopped = true;
         if (progress->stream != NULL && progress->jobs->len > 0) {
                 operation_ref(progress->operation);
