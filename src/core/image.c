@@ -208,7 +208,6 @@ static bool update(struct tx *tx, void *data, GError **error)
         image.updated_ns = operation->image->updated_ns != 0 ? operation->image->updated_ns : clock_now_ns();
         if (!metadata->images->update(tx, namespace_, &image, error))
                 return false;
-        metadata->ops->mark_removed(tx); // what the old target held may be free now
         *operation->image = image;
         return true;
 }

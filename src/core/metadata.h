@@ -47,15 +47,16 @@ struct metadata_ops {
         // Runs fn on a snapshot of the last commit. Does not wait for writers, and they do not for it.
         bool (*read)(struct metadata *metadata, tx_fn fn, void *data, GError **error);
         // Calls fn after each commit that changed something, in the committing thread; removed: something that may
-        // have been the last reference to other things was taken away (tx_mark_removed). fn must not wait. Set before
-        // the first write; for the scheduler of garbage collection.
+        // have been the last reference to other things was taken away (tx_mark_removed). fn must not wait. NULL
+        // ends it. For the scheduler of garbage collection.
         void (*observe)(struct metadata *metadata, void (*fn)(void *data, bool removed), void *data);
         // Between begin and end, every record that is inserted or changed is noted. Garbage collection begins before
         // it marks on a read snapshot, and takes what was noted meanwhile (touched, inside a write) for used.
         void (*touched_begin)(struct metadata *metadata);
         void (*touched_end)(struct metadata *metadata);
         void (*touched)(struct tx *tx, resource_fn fn, void *data);
-        // Says that this transaction took a reference away.
+        // Says that this transaction took a reference away. As in containerd, changes of labels or targets do not say
+        // so: what they set free goes with the next collection, and clients rely on that it is not at once.
         void (*mark_removed)(struct tx *tx);
 };
 

@@ -118,7 +118,6 @@ static bool replace_row(struct tx *tx, void *data, GError **error)
         row.diff_id = known_blob ? request->diff_id : "";
         row.boot_id = known_blob ? snapshotter->boot_id : "";
         row.synced = !known_blob;
-        snapshotter->metadata->ops->mark_removed(tx);
         return snapshots->remove(tx, namespace_, snapshotter->name, request->key, error) &&
                snapshots->insert(tx, namespace_, &row, error) &&
                lease_release(snapshotter->metadata, tx, commit->scope, snapshotter->lease_type, request->key, error);

@@ -234,8 +234,6 @@ static bool update_row(struct tx *tx, void *data, GError **error)
         row.updated_ns = clock_now_ns();
         if (!snapshotter->metadata->snapshots->update(tx, namespace_, &row, error))
                 return false;
-        // A label may have been what kept something else.
-        snapshotter->metadata->ops->mark_removed(tx);
         *update->snapshot = row;
         return true;
 }

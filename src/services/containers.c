@@ -277,7 +277,6 @@ static bool update(struct tx *tx, void *data, GError **error)
         container.updated_ns = clock_now_ns();
         if (!metadata->containers->update(tx, namespace_, &container, error))
                 return false;
-        metadata->ops->mark_removed(tx); // it may have let go of a snapshot
         request->container = container;
         return true;
 }

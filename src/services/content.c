@@ -135,7 +135,7 @@ static void on_list_statuses(struct rpc_call *call, void *object)
         AUTO(filter) filter = NULL;
         GError *error = NULL;
         if (!service_scope(call, &scope, &error) ||
-                !service_filter(request->filters, request->n_filters, &filter, &error) ||
+                (filter = filter_parse(request->filters, request->n_filters, &error)) == NULL ||
                 !store->ops->walk_statuses(store, &scope, filter, add_to_list, &list, &error)) {
                 rpc_call_fail(call, error);
                 return;

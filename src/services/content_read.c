@@ -59,7 +59,7 @@ static void listing_on_message(void *state, struct rpc_stream *stream, const Pro
         AUTO(filter) filter = NULL;
         GError *error = NULL;
         if (!service_stream_scope(stream, &scope, &error) ||
-                !service_filter(request->filters, request->n_filters, &filter, &error) ||
+                (filter = filter_parse(request->filters, request->n_filters, &error)) == NULL ||
                 !listing->store->ops->walk(listing->store, &scope, filter, listing->arena, add_info, listing, &error))
                 rpc_stream_finish(stream, error);
         else

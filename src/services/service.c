@@ -77,6 +77,7 @@ bool service_filter(char *const *texts, size_t n, struct filter **ret, GError **
         *ret = NULL;
         if (n == 0)
                 return true;
-        *ret = filter_parse(texts, n, error);
-        return *ret != NULL;
+        g_autoptr(GError) failure = NULL;
+        *ret = filter_parse(texts, n, &failure);
+        return *ret != NULL || error_fail(error, ERROR_INVALID_ARGUMENT, "%s: invalid argument", failure->message);
 }

@@ -24,7 +24,8 @@ void service_reply_empty(struct rpc_call *call, GError *error);
 // Answers with an Empty once a garbage collection has run; gc NULL: at once.
 void service_reply_after_gc(struct rpc_call *call, struct gc *gc);
 
-// NULL in ret where there is no filter. INVALID_ARGUMENT with containerd's text.
+// NULL in ret where there is no filter. INVALID_ARGUMENT with containerd's text, which for records (not for content)
+// says so twice.
 bool service_filter(char *const *texts, size_t n, struct filter **ret, GError **error);
 
 static inline size_t service_n_paths(const Google__Protobuf__FieldMask *mask)

@@ -197,11 +197,24 @@ static bool on_read(struct metadata *metadata, tx_fn fn, void *data, GError **er
 
 // ---- what garbage collection wants to know
 
+struct observer {
+        void (*fn)(void *data, bool removed);
+        void *data;
+};
+
+// As a write, it changes between two batches.
+static bool set_observer(struct tx *tx, void *data, GError **error)
+{
+        const struct observer *observer = data;
+        tx->store->observer = observer->fn;
+        tx->store->observer_data = observer->data;
+        return true;
+}
+
 static void on_observe(struct metadata *metadata, void (*fn)(void *data, bool removed), void *data)
 {
-        struct store *store = store_of(metadata);
-        store->observer = fn;
-        store->observer_data = data;
+        struct observer observer = {fn, data};
+        on_write(metadata, TX_RELAXED, set_observer, &observer, NULL);
 }
 
 static void touch_free(void *data)
@@ -212,7 +225,7 @@ static void touch_free(void *data)
         g_free(touch);
 }
 
-// As a write, touched changes between two batches and in the writing thread.
+// The same goes for touched.
 static bool begin_touched(struct tx *tx, void *data, GError **error)
 {
         g_assert(tx->store->touched == NULL);

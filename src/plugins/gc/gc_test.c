@@ -594,7 +594,9 @@ static void answers_after_a_run(struct fixture *fixture, const void *data)
 static void look(void *data)
 {
         struct scheduled *scheduled = data;
-        if (has_blob(scheduled->fixture, scheduled->digest))
+        int64_t size;
+        struct content_local *local = (struct content_local *)scheduled->fixture->content;
+        if (content_local_blob_size(local, scheduled->digest, &size, NULL))
                 loop_timer_start(scheduled->loop, 2, look, scheduled);
         else
                 loop_stop(scheduled->loop);

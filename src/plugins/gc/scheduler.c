@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A run is due at a time (due_ns), or not at all. Three things set it: the start, somebody who asks, and a commit that
-// removed something or is one of many; the last waits until `interval` after the last run, which is the average
-// duration divided by the pause threshold. The timer lives on the loop's thread: others post there when due_ns came
-// nearer.
+// removed something or is one of many; the last waits for the interval, which is the average duration divided by the
+// pause threshold, so that removals that come together are one run. The timer lives on the loop's thread: others post
+// there when due_ns came nearer.
 //
 // A message that is still in the loop's mailbox when the plugin stops holds a reference.
 #include "plugins/gc/scheduler.h"
@@ -15,7 +15,7 @@
 
 #include <uv.h>
 
-enum { MINIMUM_MS = 5, RETRY_MS = 1000 };
+enum { MINIMUM_MS = 5, DEFAULT_INTERVAL_MS = 1000 };
 
 struct waiting {
         gc_done_fn done;
@@ -30,11 +30,11 @@ struct scheduler {
         uv_mutex_t mutex; // over the rest
         uv_cond_t ended;
         unsigned n_references;
-        bool running, stopping, ran;
+        bool running, stopping;
         bool asked; // a waiter wants a run
         int64_t deletions, mutations;
         int64_t due_ns;      // monotonic; INT64_MAX: none
-        int64_t earliest_ns; // for runs that nobody asked for
+        int64_t interval_ns; // how long runs that nobody asked for wait
         int64_t sum_ns, n_runs;
         GArray *waiting; // for the next run
 };
@@ -75,7 +75,7 @@ static void decide(struct scheduler *self)
                 due = now + options->schedule_delay_ns;
         else if (self->deletions > 0 ||
                  (options->mutation_threshold > 0 && self->mutations >= options->mutation_threshold))
-                due = MAX(now, self->earliest_ns);
+                due = now + self->interval_ns;
         if (due >= self->due_ns)
                 return;
         self->due_ns = due;
@@ -84,18 +84,18 @@ static void decide(struct scheduler *self)
 
 static void note_end(struct scheduler *self, int64_t took_ns, bool ok)
 {
-        int64_t now = clock_monotonic_ns();
-        self->ran = true;
         self->running = false;
         self->due_ns = INT64_MAX;
         if (!ok) {
-                self->earliest_ns = now + RETRY_MS * NS_PER_MS;
+                self->interval_ns = DEFAULT_INTERVAL_MS * NS_PER_MS;
                 self->deletions++; // try again
         } else if (self->options.pause_threshold > 0) {
                 self->sum_ns += took_ns;
                 self->n_runs++;
                 double average = MAX((double)self->sum_ns / (double)self->n_runs, (double)MINIMUM_MS * NS_PER_MS);
-                self->earliest_ns = now + (int64_t)(average / self->options.pause_threshold - average);
+                self->interval_ns = (int64_t)(average / self->options.pause_threshold - average);
+        } else {
+                self->interval_ns = DEFAULT_INTERVAL_MS * NS_PER_MS;
         }
 }
 
@@ -208,7 +208,7 @@ struct gc *gc_scheduler_new(const struct gc_options *options)
         self->options.pause_threshold = CLAMP(options->pause_threshold, 0.0, 0.5);
         self->n_references = 1;
         self->due_ns = INT64_MAX;
-        self->earliest_ns = clock_monotonic_ns();
+        self->interval_ns = DEFAULT_INTERVAL_MS * NS_PER_MS;
         self->waiting = g_array_new(FALSE, FALSE, sizeof(struct waiting));
         g_assert(uv_mutex_init(&self->mutex) == 0);
         g_assert(uv_cond_init(&self->ended) == 0);
@@ -216,7 +216,7 @@ struct gc *gc_scheduler_new(const struct gc_options *options)
         metadata->ops->observe(metadata, on_commit, self);
         if (options->startup_delay_ns > 0) {
                 uv_mutex_lock(&self->mutex);
-                self->due_ns = self->earliest_ns + options->startup_delay_ns;
+                self->due_ns = clock_monotonic_ns() + options->startup_delay_ns;
                 post_rearm(self);
                 uv_mutex_unlock(&self->mutex);
         }
