@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One call between a protocol and a handler. All that both sides touch lies under the connection's lock; the events are
-// delivered by `deliver`, a job on the call's lane that is submitted when there is one to deliver and that none runs
-// already (`scheduled`), which is what makes them come one at a time and in order. The trap: an exchange ends on both
-// sides independently. The transport's reference goes with detach, the events' with the end event, and a unary handler
+// One call between a protocol and a handler: what is sent, and how it ends. All that both sides touch lies under the
+// connection's lock; exchange_events.c is the way of what was received. The trap: an exchange ends on both sides
+// independently. The transport's reference goes with detach, the events' with the end event, and a unary handler
 // holds one of its own until it has answered.
 #include "rpc/internal.h"
 
 #include "base/clock.h"
 
-#include <string.h>
-
-enum { EVENTS_PER_TURN = 16 };
-
 // Empty messages weigh something, too.
 #define OUT_COST(out) ((out)->length + sizeof(struct rpc_out) + RPC_HEADER_ROOM)
-
-enum event { EVENT_NONE, EVENT_OPEN, EVENT_MESSAGE, EVENT_HALF_CLOSE, EVENT_WRITABLE, EVENT_END };
 
 void rpc_exchange_init(struct rpc_exchange *exchange, struct rpc_connection *connection,
         const struct rpc_exchange_events *events, enum rpc_kind kind, const ProtobufCMessageDescriptor *incoming)
@@ -74,215 +67,7 @@ void rpc_exchange_done(struct rpc_exchange *exchange)
         rpc_connection_unref(connection);
 }
 
-// ---- events
-
-static bool client_streams(const struct rpc_exchange *exchange)
-{
-        return exchange->kind == RPC_CLIENT_STREAM || exchange->kind == RPC_BIDI_STREAM;
-}
-
-// To the peer's window.
-static void give_back(struct rpc_exchange *exchange, size_t wire_bytes)
-{
-        uv_mutex_lock(&exchange->connection->lock);
-        exchange->handled_bytes += wire_bytes;
-        rpc_connection_make_ready(exchange->connection, exchange);
-        uv_mutex_unlock(&exchange->connection->lock);
-}
-
-static enum event next_event(const struct rpc_exchange *exchange)
-{
-        if (exchange->end_delivered)
-                return EVENT_NONE;
-        if (exchange->dropped)
-                return EVENT_END;
-        if (!exchange->opened)
-                return EVENT_OPEN;
-        if (!exchange->paused) {
-                if (exchange->in_first != NULL && exchange->events->message != NULL)
-                        return EVENT_MESSAGE;
-                if (exchange->half_closed)
-                        return EVENT_HALF_CLOSE;
-                if (exchange->ended)
-                        return EVENT_END;
-        }
-        return exchange->writable ? EVENT_WRITABLE : EVENT_NONE;
-}
-
-static void deliver(void *data);
-
-static void submit(struct rpc_exchange *exchange)
-{
-        struct rpc_connection *connection = exchange->connection;
-        if (connection->lanes != NULL)
-                lanes_submit(connection->lanes, exchange->lane, deliver, exchange);
-        else
-                loop_post(connection->loop, deliver, exchange);
-}
-
-// Under the lock.
-static void schedule(struct rpc_exchange *exchange)
-{
-        if (exchange->scheduled || next_event(exchange) == EVENT_NONE)
-                return;
-        exchange->scheduled = true;
-        submit(rpc_exchange_ref(exchange));
-}
-
-// Under the lock: what the event takes with it.
-static struct rpc_in *take_event(struct rpc_exchange *exchange, enum event event)
-{
-        struct rpc_in *in = NULL;
-        if (event == EVENT_OPEN)
-                exchange->opened = true;
-        else if (event == EVENT_HALF_CLOSE)
-                exchange->half_closed = false;
-        else if (event == EVENT_WRITABLE)
-                exchange->writable = false;
-        else if (event == EVENT_MESSAGE || event == EVENT_END)
-                in = exchange->in_first;
-        if (event == EVENT_MESSAGE)
-                exchange->in_first = in->next;
-        if (event == EVENT_END) {
-                exchange->in_first = NULL;
-                exchange->end_delivered = true;
-        }
-        if (exchange->in_first == NULL)
-                exchange->in_last = &exchange->in_first;
-        return in;
-}
-
-static void call_event(struct rpc_exchange *exchange, void (*fn)(struct rpc_exchange *exchange))
-{
-        if (fn != NULL)
-                fn(exchange);
-}
-
-static void deliver_message(struct rpc_exchange *exchange, struct rpc_in *in)
-{
-        GError *error = NULL;
-        if (rpc_exchange_decode(exchange, in, &error)) {
-                exchange->events->message(exchange, in);
-        } else {
-                rpc_exchange_abort(exchange, error);
-                rpc_exchange_handled(exchange, in);
-        }
-}
-
-static void deliver_event(struct rpc_exchange *exchange, enum event event, struct rpc_in *in)
-{
-        const struct rpc_exchange_events *events = exchange->events;
-        switch (event) {
-        case EVENT_OPEN:
-                call_event(exchange, events->open);
-                break;
-        case EVENT_MESSAGE:
-                deliver_message(exchange, in);
-                break;
-        case EVENT_HALF_CLOSE:
-                call_event(exchange, events->half_close);
-                break;
-        case EVENT_WRITABLE:
-                call_event(exchange, events->writable);
-                break;
-        case EVENT_END:
-                if (events->end != NULL)
-                        events->end(exchange, &in);
-                for (struct rpc_in *next; in != NULL; in = next) {
-                        next = in->next;
-                        rpc_exchange_handled(exchange, in);
-                }
-                rpc_exchange_unref(exchange);
-                break;
-        case EVENT_NONE:
-                break;
-        }
-}
-
-static void deliver(void *data)
-{
-        struct rpc_exchange *exchange = data;
-        uv_mutex_t *lock = &exchange->connection->lock;
-        for (int i = 0; i < EVENTS_PER_TURN; i++) {
-                uv_mutex_lock(lock);
-                enum event event = next_event(exchange);
-                exchange->scheduled = event != EVENT_NONE;
-                struct rpc_in *in = take_event(exchange, event);
-                uv_mutex_unlock(lock);
-                if (event == EVENT_NONE) {
-                        rpc_exchange_unref(exchange);
-                        return;
-                }
-                deliver_event(exchange, event, in);
-        }
-        submit(exchange);
-}
-
-bool rpc_exchange_decode(struct rpc_exchange *exchange, struct rpc_in *in, GError **error)
-{
-        struct rpc_connection *connection = exchange->connection;
-        in->arena = arena_new();
-        in->message = rpc_decode(exchange->incoming, in->bytes, in->length, in->arena, error);
-        if (in->message == NULL) {
-                bool request = exchange->kind == RPC_UNARY && connection->server != NULL;
-                g_prefix_error(error, request ? "grpc: error unmarshalling request: "
-                                              : "grpc: failed to unmarshal the received message: ");
-                return false;
-        }
-        size_t grown = arena_used_bytes(in->arena);
-        in->cost += grown;
-        rpc_connection_hold(connection, grown);
-        return true;
-}
-
-void rpc_exchange_handled(struct rpc_exchange *exchange, struct rpc_in *in)
-{
-        struct rpc_connection *connection = exchange->connection;
-        size_t wire_bytes = in->wire_bytes, cost = in->cost;
-        arena_free(in->arena);
-        g_free(in);
-        give_back(exchange, wire_bytes);
-        rpc_connection_release(connection, cost);
-}
-
 // ---- the transport's side
-
-void rpc_exchange_receive_gathered(struct rpc_exchange *exchange, struct rpc_in *in, size_t wire_bytes)
-{
-        struct rpc_connection *connection = exchange->connection;
-        if (connection->server != NULL && exchange->n_received > 0 && !client_streams(exchange)) {
-                g_free(in); // one request is all that the method takes
-                give_back(exchange, wire_bytes);
-                return;
-        }
-        exchange->n_received++;
-        in->next = NULL;
-        in->arena = NULL;
-        in->message = NULL;
-        in->wire_bytes = wire_bytes;
-        in->cost = sizeof *in + in->length;
-        rpc_connection_hold(connection, in->cost);
-
-        uv_mutex_lock(&connection->lock);
-        bool dropped = exchange->dropped || exchange->ended;
-        if (!dropped) {
-                *exchange->in_last = in;
-                exchange->in_last = &in->next;
-                schedule(exchange);
-        }
-        uv_mutex_unlock(&connection->lock);
-        if (dropped)
-                rpc_exchange_handled(exchange, in);
-}
-
-void rpc_exchange_receive(struct rpc_exchange *exchange, const uint8_t *bytes, size_t length, size_t wire_bytes)
-{
-        struct rpc_in *in = g_malloc(sizeof *in + length);
-        in->length = length;
-        if (length > 0)
-                memcpy(in->bytes, bytes, length);
-        rpc_exchange_receive_gathered(exchange, in, wire_bytes);
-}
 
 void rpc_exchange_peer_half_close(struct rpc_exchange *exchange, bool incomplete)
 {
@@ -290,7 +75,7 @@ void rpc_exchange_peer_half_close(struct rpc_exchange *exchange, bool incomplete
         GError *error = NULL;
         if (is_server && incomplete)
                 error_fail(&error, exchange->kind == RPC_UNARY ? ERROR_UNKNOWN : ERROR_INTERNAL, "unexpected EOF");
-        else if (is_server && !client_streams(exchange) && exchange->n_received == 0)
+        else if (is_server && !rpc_exchange_client_streams(exchange) && exchange->n_received == 0)
                 error_fail(&error, ERROR_UNKNOWN, "EOF");
         if (error != NULL) {
                 rpc_exchange_abort(exchange, error);
@@ -300,7 +85,7 @@ void rpc_exchange_peer_half_close(struct rpc_exchange *exchange, bool incomplete
                 return;
         uv_mutex_lock(&exchange->connection->lock);
         exchange->half_closed = true;
-        schedule(exchange);
+        rpc_exchange_schedule(exchange);
         uv_mutex_unlock(&exchange->connection->lock);
 }
 
@@ -339,7 +124,7 @@ void rpc_exchange_detach(struct rpc_exchange *exchange, GError *status)
         exchange->finished = exchange->ended = true;
         exchange->writable = false;
         drop_out(exchange);
-        schedule(exchange);
+        rpc_exchange_schedule(exchange);
         uv_mutex_unlock(&connection->lock);
 
         g_clear_error(&status);
@@ -363,7 +148,7 @@ struct rpc_out *rpc_exchange_take_out(struct rpc_exchange *exchange)
         if (exchange->out_full && exchange->out_bytes <= RPC_SEND_LOW_BYTES) {
                 exchange->out_full = false;
                 exchange->writable = !exchange->finished;
-                schedule(exchange);
+                rpc_exchange_schedule(exchange);
         }
         uv_mutex_unlock(&exchange->connection->lock);
         return out;
@@ -431,7 +216,7 @@ static void end_now(struct rpc_exchange *exchange, GError *error, bool late)
                 exchange->writable = false;
                 drop_out(exchange);
                 rpc_connection_make_ready(connection, exchange);
-                schedule(exchange);
+                rpc_exchange_schedule(exchange);
                 cancel = exchange->cancel == NULL ? NULL : cancel_ref(exchange->cancel);
         }
         uv_mutex_unlock(&connection->lock);
@@ -478,7 +263,7 @@ void rpc_exchange_open(struct rpc_exchange *exchange)
 {
         uv_mutex_lock(&exchange->connection->lock);
         exchange->scheduled = false;
-        schedule(exchange);
+        rpc_exchange_schedule(exchange);
         uv_mutex_unlock(&exchange->connection->lock);
 }
 
@@ -493,7 +278,7 @@ void rpc_exchange_start(struct rpc_exchange *exchange, struct rpc_out *first, bo
         bool closed = connection->closed;
         if (!closed)
                 rpc_connection_make_ready(connection, exchange);
-        schedule(exchange);
+        rpc_exchange_schedule(exchange);
         uv_mutex_unlock(&connection->lock);
         g_free(first);
         if (closed)
@@ -529,7 +314,7 @@ void rpc_exchange_finish(struct rpc_exchange *exchange, struct rpc_out *last, GE
                         exchange->ended = exchange->dropped = true;
                 }
                 rpc_connection_make_ready(connection, exchange);
-                schedule(exchange);
+                rpc_exchange_schedule(exchange);
         }
         uv_mutex_unlock(&connection->lock);
         g_free(last);
@@ -540,6 +325,6 @@ void rpc_exchange_set_paused(struct rpc_exchange *exchange, bool paused)
 {
         uv_mutex_lock(&exchange->connection->lock);
         exchange->paused = paused;
-        schedule(exchange);
+        rpc_exchange_schedule(exchange);
         uv_mutex_unlock(&exchange->connection->lock);
 }

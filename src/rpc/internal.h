@@ -199,6 +199,9 @@ void rpc_exchange_done(struct rpc_exchange *exchange);
 struct rpc_exchange *rpc_exchange_ref(struct rpc_exchange *exchange);
 void rpc_exchange_unref(struct rpc_exchange *exchange);
 
+// Submits the delivery of the next event, if there is one. Under the lock.
+void rpc_exchange_schedule(struct rpc_exchange *exchange);
+bool rpc_exchange_client_streams(const struct rpc_exchange *exchange);
 // Events are held back until one of these. Server: events begin.
 void rpc_exchange_open(struct rpc_exchange *exchange);
 // Client: the same, and the transport is told. Takes first, the first message or NULL; finished: no other follows.
