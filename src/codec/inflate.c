@@ -108,7 +108,8 @@ static bool find_format(struct inflater *inflater, struct inflater_step *step)
 static void decode_plain(struct inflater_step *part)
 {
         size_t n = MIN(part->n_in, part->n_out);
-        memcpy(part->out, part->in, n);
+        if (n > 0)
+                memcpy(part->out, part->in, n);
         part->taken = part->written = n;
 }
 

@@ -73,8 +73,52 @@ static void on_apply(struct rpc_call *call, void *service)
                 rpc_call_fail(call, error);
 }
 
+// ---- Diff
+
+static void on_compared(void *data, const struct differ_compare_result *result, const GError *error)
+{
+        struct rpc_call *call = data;
+        if (result == NULL) {
+                rpc_call_fail(call, g_error_copy(error));
+                return;
+        }
+        Types__Descriptor made = TYPES__DESCRIPTOR__INIT;
+        made.media_type = (char *)result->media_type;
+        made.digest = (char *)result->digest;
+        made.size = result->size;
+        Diff__DiffResponse response = DIFF__DIFF_RESPONSE__INIT;
+        response.diff = &made;
+        rpc_call_reply(call, &response.base);
+}
+
+static void on_diff(struct rpc_call *call, void *service)
+{
+        struct diff_service *diff = service;
+        const Diff__DiffRequest *request = (const void *)rpc_call_request(call);
+        GError *error = NULL;
+        struct scope scope;
+        if (!service_scope(call, &scope, &error)) {
+                rpc_call_fail(call, error);
+                return;
+        }
+        g_autoptr(GPtrArray) lower = mounts_from_proto(request->left, request->n_left);
+        g_autoptr(GPtrArray) upper = mounts_from_proto(request->right, request->n_right);
+        const struct differ_compare_request compared = {
+                .lower = lower,
+                .upper = upper,
+                .media_type = request->media_type,
+                .ref = request->ref,
+                .labels = labels_from_proto(request->labels, request->n_labels, rpc_call_arena(call)),
+                .has_epoch = request->source_date_epoch != NULL,
+                .epoch_seconds = request->source_date_epoch != NULL ? request->source_date_epoch->seconds : 0,
+                .cancel = rpc_call_cancel(call),
+        };
+        diff->differ->ops->compare(diff->differ, &scope, &compared, on_compared, call);
+}
+
 static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY("Apply", LANE_FAST, diff__apply_request, diff__apply_response, on_apply),
+        RPC_METHOD_UNARY("Diff", LANE_FAST, diff__diff_request, diff__diff_response, on_diff),
 };
 
 static const struct rpc_service service = {

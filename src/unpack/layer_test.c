@@ -76,7 +76,8 @@ static ssize_t read_input(void *data, void *bytes, size_t n_bytes)
 {
         struct input *input = data;
         size_t n = MIN(n_bytes, input->archive->len - input->offset);
-        memcpy(bytes, input->archive->data + input->offset, n);
+        if (n > 0)
+                memcpy(bytes, input->archive->data + input->offset, n);
         input->offset += n;
         return (ssize_t)n;
 }

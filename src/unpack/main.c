@@ -87,8 +87,10 @@ static const struct job {
         bool (*run)(struct control *control, GError **error);
 } jobs[] = {
         {"inflate", enter_memory_jail, job_inflate},
+        {"deflate", enter_memory_jail, job_deflate},
         {"inspect", enter_memory_jail, job_inspect},
         {"split", enter_memory_jail, job_split},
+        {"tar", enter_file_jail, job_tar},
         {"untar", enter_file_jail, job_untar},
 };
 

@@ -9,6 +9,7 @@ static const struct differ_ops ops = {
         .advance = differ_tar_advance,
         .abort = differ_tar_abort,
         .unref = differ_tar_unref,
+        .compare = differ_tar_compare,
 };
 
 static void *init(struct plugin_host *host, GError **error)
