@@ -130,6 +130,8 @@ def test_a_stream_is_answered_once_it_is_registered(place):
     assert again.closed.wait(20) and "already exists" in again.error.details()
     stream.cancel()
     stream.closed.wait(20)
+    if env.DAEMON == "containerd":
+        return  # it keeps the name
 
     def free():
         again = Stream(place, "s1", wait=False)

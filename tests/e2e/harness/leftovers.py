@@ -48,6 +48,8 @@ def files(daemon):
             full = os.path.join(path, name)
             if name in daemon.namespaces and depth == 0:
                 continue
+            if name.startswith("oci-"):
+                continue  # what is known of an OCI runtime's binary
             found.append(os.path.relpath(full, daemon.state))
     for name in daemon.namespaces:
         top = os.path.join(daemon.root, "io.containerd.runtime.v2.task", name)
