@@ -193,7 +193,7 @@ void task_exec(struct rpc_call *call, void *data)
         if (*request->exec_id == '\0') {
                 call_fail(call, ERROR_INVALID_ARGUMENT, "exec id must not be empty");
         } else if (g_hash_table_contains(container->execs, request->exec_id)) {
-                call_fail(call, ERROR_ALREADY_EXISTS, "id %s", request->exec_id);
+                call_fail(call, ERROR_ALREADY_EXISTS, "id %s: already exists", request->exec_id);
         } else if (container->init.state == PROCESS_PAUSED || container->init.state == PROCESS_STOPPED) {
                 call_fail(call, ERROR_UNKNOWN, "cannot exec in a %s state",
                         container->init.state == PROCESS_PAUSED ? "paused" : "stopped");
