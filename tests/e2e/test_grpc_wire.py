@@ -217,7 +217,7 @@ def test_large_headers(daemon):
                     break
         except TimeoutError:
             pass
-    assert proc.memory_kb(daemon.pid, "Rss") < 200 * 1024
+    assert env.sanitized() or proc.memory_kb(daemon.pid, "Rss") < 200 * 1024
 
 
 def test_deadlines(daemon):
@@ -304,7 +304,7 @@ def test_rapid_resets_end_the_connection(daemon):
                 break
         code = c.end_of_connection(10)
         assert c.closed or code is not None
-    assert proc.memory_kb(daemon.pid, "Rss") < 100 * 1024
+    assert env.sanitized() or proc.memory_kb(daemon.pid, "Rss") < 100 * 1024
 
 
 def test_settings_and_ping_floods(daemon):
@@ -317,7 +317,7 @@ def test_settings_and_ping_floods(daemon):
                         break
             except TimeoutError:
                 pass
-    assert proc.memory_kb(daemon.pid, "Rss") < 150 * 1024
+    assert env.sanitized() or proc.memory_kb(daemon.pid, "Rss") < 150 * 1024
 
 
 def _lease_blob(api, size):
