@@ -354,10 +354,12 @@ bool bootstrap_delete(const struct shim_flags *flags, GError **error)
         g_autofree char *pid_file = g_build_filename(bundle, "init.pid", NULL);
         g_autoptr(GError) failed = NULL;
         pid_t pid = 0;
+        AUTO(cgroup) cgroup = oci_read_pid(pid_file, &pid, NULL) ? cgroup_of_process(pid, NULL) : NULL;
         delete_by_runtime(flags, bundle);
+        if (cgroup != NULL)
+                cgroup_remove(cgroup);
         if (!unmount_below(rootfs, &failed))
                 fprintf(stderr, "failed to cleanup rootfs mount: %s\n", failed->message);
-        oci_read_pid(pid_file, &pid, NULL);
         int64_t now_ns = clock_now_ns();
         Google__Protobuf__Timestamp exited_at = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
         exited_at.seconds = now_ns / NS_PER_SECOND;

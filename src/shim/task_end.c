@@ -194,6 +194,8 @@ static void on_deleted(void *data, const GError *job_error)
         if (error != NULL) {
                 rpc_call_fail(deletion->call, error);
         } else {
+                if (container->cgroup != NULL)
+                        cgroup_remove(container->cgroup);
                 publish_delete(container);
                 reply_deleted(deletion->call, &container->init);
                 forget_container(container);

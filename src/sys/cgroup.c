@@ -23,6 +23,7 @@ enum { FILE_LIMIT_BYTES = 1024 * 1024, MAX_DEPTH = 16 };
 struct hierarchy {
         char *controllers; // "cpu,cpuacct", "name=systemd"; "" for v2
         char *directory;
+        size_t n_mount_point; // how much of directory that is
         bool at_root;
 };
 
@@ -83,7 +84,7 @@ static bool matches(char **fields, const char *controllers, guint *ret_separator
 }
 
 // The directory of `path` in a hierarchy; NULL: not mounted, or outside of what is mounted.
-static char *locate(char **mounts, const char *controllers, const char *path)
+static char *locate(char **mounts, const char *controllers, const char *path, size_t *ret_n_mount_point)
 {
         for (char **line = mounts; *line != NULL; line++) {
                 g_auto(GStrv) fields = g_strsplit(*line, " ", -1);
@@ -92,6 +93,7 @@ static char *locate(char **mounts, const char *controllers, const char *path)
                         continue;
                 const char *root = fields[3], *point = fields[4];
                 size_t n_root = strcmp(root, "/") == 0 ? 0 : strlen(root);
+                *ret_n_mount_point = strlen(point);
                 if (strncmp(path, root, n_root) == 0 && (path[n_root] == '/' || path[n_root] == '\0'))
                         return g_strdup_printf("%s%s", point, path + n_root);
                 if (n_root == 0 || g_str_has_prefix(root, "/.."))
@@ -119,10 +121,16 @@ struct cgroup *cgroup_of_process(pid_t pid, GError **error)
                 g_auto(GStrv) parts = g_strsplit(*line, ":", 3);
                 if (g_strv_length(parts) != 3 || (cgroup->mode == CGROUP_UNIFIED && *parts[1] != '\0'))
                         continue;
-                char *directory = locate(mounts, parts[1], parts[2]);
+                size_t n_mount_point;
+                char *directory = locate(mounts, parts[1], parts[2], &n_mount_point);
                 if (directory == NULL)
                         continue;
-                struct hierarchy hierarchy = {g_strdup(parts[1]), directory, strcmp(parts[2], "/") == 0};
+                struct hierarchy hierarchy = {
+                        .controllers = g_strdup(parts[1]),
+                        .directory = directory,
+                        .n_mount_point = n_mount_point,
+                        .at_root = strcmp(parts[2], "/") == 0,
+                };
                 g_array_append_val(cgroup->hierarchies, hierarchy);
         }
         return cgroup;
@@ -235,6 +243,39 @@ GArray *cgroup_processes(const struct cgroup *cgroup)
                 break;
         }
         return pids;
+}
+
+// crun 1.8 makes directories also for controllers that are not mounted, as plain ones below /sys/fs/cgroup, each with a
+// plain file cgroup.procs. (A real one cannot be unlinked.)
+static void remove_plain(const char *relative)
+{
+        DIR *dir = opendir(UNIFIED_ROOT);
+        if (dir == NULL)
+                return;
+        for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+                if (entry->d_name[0] == '.')
+                        continue;
+                g_autofree char *path = g_strdup_printf(UNIFIED_ROOT "/%s%s", entry->d_name, relative);
+                g_autofree char *procs = g_strdup_printf("%s/cgroup.procs", path);
+                unlink(procs);
+                rmdir(path);
+        }
+        closedir(dir);
+}
+
+void cgroup_remove(const struct cgroup *cgroup)
+{
+        const char *relative = NULL;
+        for (guint i = 0; i < cgroup->hierarchies->len; i++) {
+                const struct hierarchy *hierarchy = &g_array_index(cgroup->hierarchies, struct hierarchy, i);
+                if (hierarchy->at_root)
+                        continue;
+                rmdir(hierarchy->directory);
+                if (g_str_has_prefix(hierarchy->directory, UNIFIED_ROOT "/"))
+                        relative = hierarchy->directory + hierarchy->n_mount_point;
+        }
+        if (cgroup->mode == CGROUP_LEGACY && relative != NULL && strlen(relative) > 1)
+                remove_plain(relative);
 }
 
 static bool write_pid(const char *directory, pid_t pid)

@@ -33,5 +33,8 @@ bool cgroup_read_number(const struct cgroup *cgroup, const char *controller, con
 bool cgroup_find_number(const char *text, const char *key, uint64_t *ret_value);
 // All processes in it and below it, as pid_t.
 GArray *cgroup_processes(const struct cgroup *cgroup);
+// Removes its directories where nothing is in them any more: what a runtime forgot (crun 1.8 on cgroup v1). Never the
+// root's.
+void cgroup_remove(const struct cgroup *cgroup);
 // Puts a process into the cgroup of that path below each hierarchy's root. NOT_FOUND: no such cgroup.
 bool cgroup_join(const char *path, pid_t pid, GError **error);

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items):
     elif not env.daemon_program():
         missing = f"{env.DAEMON} is not built"
     for item in items:
-        if missing:
+        if missing and (os.geteuid() != 0 or item.path.name != "test_shim.py"):
             item.add_marker(pytest.mark.skip(reason=missing))
         if env.DAEMON == "containerd":
             params = getattr(getattr(item, "callspec", None), "params", {})
