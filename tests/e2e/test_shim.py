@@ -33,7 +33,7 @@ SLEEP = ["busybox", "sleep", "1000"]
 
 
 @pytest.fixture
-def shims(runtime, tmp_path_factory):
+def shims(runtime, request):
     # Socket addresses are short.
     with tempfile.TemporaryDirectory(prefix="sh-", dir="/tmp") as directory:
         reports = str(pathlib.Path(directory) / "report")
@@ -42,7 +42,8 @@ def shims(runtime, tmp_path_factory):
         found = Shims(directory, runtime)
         try:
             yield found
-            found.wait_until_nothing_is_left()
+            if getattr(getattr(request.node, "report_call", None), "passed", False):
+                found.wait_until_nothing_is_left()
         finally:
             found.close()
             for name, value in old.items():
@@ -355,7 +356,7 @@ def test_metrics(shims):
     task.out[""].wait_for(b"ready")
     stats = task.call("Stats").stats
     metrics = message(stats.type_url).FromString(stats.value)
-    assert metrics.pids.current == 2
+    assert metrics.pids.current == 1
     if stats.type_url.endswith("v1.Metrics"):
         assert metrics.memory.usage.usage > 0 and metrics.cpu.usage.total > 0
     else:
