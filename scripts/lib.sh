@@ -116,23 +116,39 @@ mount_missing_hierarchies() {
   done < <(grep -v '^#' /proc/cgroups)
 }
 
-# Run this script again in mount and process namespaces of its own: what it mounts is seen by nobody else, and nothing
-# that it starts outlives it, however it ends.
+# Become this script once more, in mount and process namespaces of its own: what it mounts is seen by nobody else, and
+# nothing that it starts outlives it, however it ends.
+exec_private() {
+  leave_cgroup_root
+  SKIFF_PRIVATE=$0 exec unshare --mount --pid --fork --kill-child --propagation private --mount-proc -- "$0" "$@"
+}
+
 enter_private() {
-  if [ "${SKIFF_PRIVATE:-}" != "$0" ]; then
-    leave_cgroup_root
-    SKIFF_PRIVATE=$0 exec unshare --mount --pid --fork --kill-child --propagation private --mount-proc -- "$0" "$@"
-  fi
+  [ "${SKIFF_PRIVATE:-}" = "$0" ] || exec_private "$@"
   unset SKIFF_PRIVATE
   mount_missing_hierarchies
 }
 
+# Remove what is left of the control groups below these names, once their processes are gone.
+remove_cgroups() {
+  local kind mount name group tries
+  while read -r kind mount; do
+    for name in "$@"; do
+      [ -d "$mount/$name" ] || continue
+      find "$mount/$name" -depth -type d 2>/dev/null | while read -r group; do
+        for tries in 1 2 3 4 5 6 7 8 9 10; do rmdir "$group" 2>/dev/null && break || sleep 0.05; done
+      done
+    done
+  done < <(cgroup_mounts)
+}
+
 # Configure and compile. BUILD says where; arguments go to meson setup when the directory is new.
 compile() {
-  if [ ! -f "$BUILD/build.ninja" ]; then
-    meson setup "$BUILD" "$REPO" "$@" || return 1
-  fi
-  ninja -C "$BUILD"
+  configure "$@" && ninja -C "$BUILD"
+}
+
+configure() {
+  [ -f "$BUILD/build.ninja" ] || meson setup "$BUILD" "$REPO" "$@"
 }
 
 # step NAME COMMAND…: run a part of a check, and note under STEPS whether it succeeded and how long it took.

@@ -84,7 +84,7 @@ const char *plugin_host_daemon_root(struct plugin_host *host);
 const char *plugin_host_daemon_state(struct plugin_host *host);
 const char *plugin_host_address(struct plugin_host *host);
 // The full path of one of skiff's programs ("skiff-unpack"): SKIFF_LIBEXEC (directories with colons), the directory of
-// skiffd, the libexec directory, PATH. NOT_FOUND.
+// skiffd, libexec and bin beside it and as configured, PATH. NOT_FOUND.
 const char *plugin_host_program(struct plugin_host *host, const char *name, GError **error);
 // The instance of a required plugin; NULL if it failed or was skipped (init decides whether it can do without).
 void *plugin_host_get(struct plugin_host *host, const char *type, const char *id);

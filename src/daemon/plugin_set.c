@@ -250,7 +250,9 @@ const char *plugin_host_program(struct plugin_host *host, const char *name, GErr
 {
         g_autofree char *beside = own_program_dir();
         const char *variable = g_getenv("SKIFF_LIBEXEC");
-        g_autofree char *path = g_strdup_printf("%s:%s:" SKIFF_LIBEXECDIR, variable != NULL ? variable : "", beside);
+        // Relative to where skiffd is, so that an installed tree works wherever it was put.
+        g_autofree char *path = g_strdup_printf("%s:%s:%s/../libexec/skiff:%s/../bin:" SKIFF_LIBEXECDIR,
+                variable != NULL ? variable : "", beside, beside, beside);
         g_auto(GStrv) dirs = g_strsplit(path, ":", 0);
         for (size_t i = 0; dirs[i] != NULL; i++) {
                 g_autofree char *full = g_build_filename(dirs[i], name, NULL);

@@ -2,6 +2,7 @@
 """Where things are: the build tree, the programs of other projects (peers), and which daemon is tested."""
 
 import functools
+import json
 import os
 import pathlib
 import shutil
@@ -78,14 +79,14 @@ def old_crun():
     return "spec: 1.0." in text
 
 
+def build_option(name):
+    """What the build directory was configured with, or None where nothing was built."""
+    options = BUILD / "meson-info" / "intro-buildoptions.json"
+    if not options.exists():
+        return None
+    return next((o["value"] for o in json.loads(options.read_text()) if o["name"] == name), None)
+
+
 def sanitized():
     """True where the programs are built with a sanitizer: they are slower, and their sizes say nothing."""
-    options = BUILD / "meson-info" / "intro-buildoptions.json"
-    if DAEMON != "skiffd" or not options.exists():
-        return False
-    import json
-
-    for option in json.loads(options.read_text()):
-        if option["name"] == "b_sanitize":
-            return option["value"] not in ("none", [], ["none"])
-    return False
+    return DAEMON == "skiffd" and build_option("b_sanitize") not in (None, "none", [], ["none"])
