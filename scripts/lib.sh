@@ -9,8 +9,8 @@ export LC_ALL=C.UTF-8
 
 BUILD_PACKAGES="build-essential pkg-config meson ninja-build libglib2.0-dev libuv1-dev libnghttp2-dev libprotobuf-c-dev
 protobuf-c-compiler protobuf-compiler libprotobuf-dev libsqlite3-dev libjansson-dev libtomlplusplus-dev
-libcurl4-gnutls-dev nettle-dev libisal-dev zlib1g-dev libzstd-dev libarchive-dev libseccomp-dev libcap-ng-dev"
-RUN_PACKAGES="busybox-static ca-certificates mount util-linux procps"
+nettle-dev libisal-dev zlib1g-dev libzstd-dev libarchive-dev libseccomp-dev libcap-ng-dev"
+RUN_PACKAGES="ca-certificates mount util-linux procps"
 TEST_PACKAGES="python3 python3-pytest python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev zstd openssl
 binutils xz-utils $RUN_PACKAGES"
 
@@ -63,6 +63,14 @@ install_runtimes() {
   command -v crun >/dev/null || apt_install crun || true
   command -v runc >/dev/null || apt_install runc || true
   command -v crun >/dev/null || command -v runc >/dev/null || fail "there is neither crun nor runc, and none could be installed"
+}
+
+# The images of tests and demo are made from a static busybox. Debian's packages of the static and of the dynamic one
+# exclude each other: where the dynamic one is installed, the static one is only unpacked.
+install_busybox() {
+  if installed busybox || ! apt_install busybox-static; then
+    "$REPO/scripts/peers" busybox
+  fi
 }
 
 # Say in plain words why containers cannot run here.

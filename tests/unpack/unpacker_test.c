@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -544,6 +545,7 @@ static void refuses_what_is_no_image_archive(void)
 
 int main(int argc, char **argv)
 {
+        signal(SIGPIPE, SIG_IGN); // as the daemon does: a worker may go while it is written to
         g_test_init(&argc, &argv, NULL);
         if (geteuid() != 0 || getenv("SKIFF_UNPACK") == NULL) {
                 g_test_message("needs root and SKIFF_UNPACK");

@@ -11,12 +11,13 @@ import json
 import pathlib
 import platform
 import shutil
+import struct
 import subprocess
 import tarfile
 import urllib.error
 import urllib.request
 
-from . import proc
+from . import env, proc
 
 OCI = {
     "manifest": "application/vnd.oci.image.manifest.v1+json",
@@ -45,11 +46,24 @@ def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def is_static(path):
+    """True for an ELF program that names no interpreter."""
+    data = pathlib.Path(path).read_bytes()
+    start, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
+    return all(struct.unpack_from("<I", data, start + i * size)[0] != 3 for i in range(count))
+
+
 @functools.lru_cache(maxsize=1)
+def busybox_path():
+    """The system's, if it is the static one, or Debian's static one, unpacked beside the other peers."""
+    places = [shutil.which("busybox"), env.PEERS / "deb" / "bin" / "busybox", env.PEERS / "deb" / "usr" / "bin" / "busybox"]
+    found = [p for p in places if p and pathlib.Path(p).exists() and is_static(p)]
+    assert found, "there is no static busybox (scripts/deps test)"
+    return found[0]
+
+
 def busybox():
-    path = shutil.which("busybox")
-    assert path, "busybox is not installed (scripts/deps test)"
-    return pathlib.Path(path).read_bytes()
+    return pathlib.Path(busybox_path()).read_bytes()
 
 
 def entry(name, kind="file", data=b"", mode=None, uid=0, gid=0, link="", xattrs=None, device=(0, 0), mtime=1600000000):
