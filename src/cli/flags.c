@@ -12,19 +12,19 @@
 
 // ---- mounts
 
-void mount_flags_init(struct mount_flags *flags)
+void mount_list_init(struct mount_list *flags)
 {
         flags->mounts = g_array_new(FALSE, TRUE, sizeof(struct skiff_mount));
         flags->strings = g_ptr_array_new_with_free_func(g_free);
 }
 
-void mount_flags_done(struct mount_flags *flags)
+void mount_list_done(struct mount_list *flags)
 {
         g_array_free(flags->mounts, TRUE);
         g_ptr_array_free(flags->strings, TRUE);
 }
 
-static const char *keep(struct mount_flags *flags, char *text)
+static const char *keep(struct mount_list *flags, char *text)
 {
         g_ptr_array_add(flags->strings, text);
         return text;
@@ -40,7 +40,7 @@ static bool contains(const GPtrArray *options, const char *one, const char *othe
 }
 
 // A bind mount takes what is mounted below the source along, unless it says otherwise.
-static void add(struct mount_flags *flags, struct skiff_mount mount, GPtrArray *options)
+static void add(struct mount_list *flags, struct skiff_mount mount, GPtrArray *options)
 {
         if (strcmp(mount.type, "bind") == 0 && !contains(options, "bind", "rbind"))
                 g_ptr_array_insert(options, 0, g_strdup("rbind"));
@@ -52,7 +52,7 @@ static void add(struct mount_flags *flags, struct skiff_mount mount, GPtrArray *
         g_array_append_val(flags->mounts, mount);
 }
 
-static const char *absolute(struct mount_flags *flags, const char *path)
+static const char *absolute(struct mount_list *flags, const char *path)
 {
         return keep(flags, g_canonicalize_filename(path, NULL));
 }
@@ -66,7 +66,7 @@ static void split_into(GPtrArray *options, const char *text, const char *separat
         }
 }
 
-bool mount_flags_add_volume(struct mount_flags *flags, const char *text, GError **error)
+bool mount_list_add_volume(struct mount_list *flags, const char *text, GError **error)
 {
         g_auto(GStrv) parts = g_strsplit(text, ":", 3);
         guint n = g_strv_length(parts);
@@ -96,7 +96,7 @@ bool mount_flags_add_volume(struct mount_flags *flags, const char *text, GError 
 
 // One KEY or KEY=VALUE of a --mount.
 static bool apply_key(
-        struct mount_flags *flags, struct skiff_mount *mount, GPtrArray *options, const char *key, const char *value)
+        struct mount_list *flags, struct skiff_mount *mount, GPtrArray *options, const char *key, const char *value)
 {
         static const char *const sources[] = {"source", "src", NULL};
         static const char *const destinations[] = {"destination", "dst", "target", NULL};
@@ -122,7 +122,7 @@ static bool apply_key(
         return true;
 }
 
-bool mount_flags_add_mount(struct mount_flags *flags, const char *text, GError **error)
+bool mount_list_add_mount(struct mount_list *flags, const char *text, GError **error)
 {
         struct skiff_mount mount = {.type = "bind"};
         g_autoptr(GPtrArray) options = g_ptr_array_new_with_free_func(g_free);

@@ -9,17 +9,17 @@
 #include <stdint.h>
 
 // Mounts with the strings that they are made of.
-struct mount_flags {
+struct mount_list {
         GArray *mounts;     // struct skiff_mount
         GPtrArray *strings; // owned by it
 };
-void mount_flags_init(struct mount_flags *flags);
-void mount_flags_done(struct mount_flags *flags);
+void mount_list_init(struct mount_list *flags);
+void mount_list_done(struct mount_list *flags);
 // SOURCE:DESTINATION[:OPTION,…]; a relative source is one of this directory. Options: ro, rw, z-less docker's
 // propagation, or any of mount(8). False: *error (INVALID_ARGUMENT) says what is wrong.
-bool mount_flags_add_volume(struct mount_flags *flags, const char *text, GError **error);
+bool mount_list_add_volume(struct mount_list *flags, const char *text, GError **error);
 // type=bind|tmpfs|…,source=…,destination=…,readonly,options=a:b (docker's names and ctr's).
-bool mount_flags_add_mount(struct mount_flags *flags, const char *text, GError **error);
+bool mount_list_add_mount(struct mount_list *flags, const char *text, GError **error);
 
 // "64m", "1.5g", "100" (bytes): powers of 1024; a "b" at the end is allowed.
 bool parse_size(const char *text, int64_t *ret_bytes, GError **error);

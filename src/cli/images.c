@@ -55,17 +55,30 @@ static int list(struct cli *cli, bool quiet)
 
 // ---- rm, tag
 
+// By the full name of what was typed; or, for names that nobody would type but other clients make, by the text itself.
+static bool remove_image(struct cli *cli, const char *text, bool sync, struct skiff_error **error)
+{
+        char *name = skiff_image_name(text, error);
+        if (name == NULL)
+                return false;
+        bool ok = skiff_image_remove(cli->client, name, sync, error);
+        if (!ok && skiff_error_code(*error) == SKIFF_NOT_FOUND && strcmp(name, text) != 0 &&
+                skiff_image_remove(cli->client, text, sync, NULL)) {
+                skiff_error_free(*error);
+                *error = NULL;
+                ok = true;
+        }
+        free(name);
+        return ok;
+}
+
 static int remove_images(struct cli *cli, char **names, bool sync)
 {
         int code = 0;
         for (; *names != NULL; names++) {
                 struct skiff_error *error = NULL;
-                g_autofree char *name = cli_image_name(cli, *names);
-                bool ok = name != NULL && skiff_image_remove(cli->client, name, sync, &error);
-                if (!ok)
-                        code = EXIT_OWN_FAILURE;
-                if (error != NULL)
-                        fail_image(cli, error);
+                if (!remove_image(cli, *names, sync, &error))
+                        code = fail_image(cli, error);
         }
         return code;
 }

@@ -95,7 +95,7 @@ static bool parse_first_options(struct cli *cli, int *argc, char ***argv, int *r
 
 int main(int argc, char **argv)
 {
-        setlocale(LC_ALL, "");
+        setlocale(LC_CTYPE, "");
         struct cli cli = {0};
         int code;
         if (parse_first_options(&cli, &argc, &argv, &code)) {

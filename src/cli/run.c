@@ -26,7 +26,7 @@ struct run {
         struct cli *cli;
         struct flags flags;
         struct skiff_spec_options spec;
-        struct mount_flags mounts;
+        struct mount_list mounts;
         GPtrArray *env;
         GArray *labels; // struct skiff_pair
         char *seccomp, *image, *id, *log;
@@ -50,11 +50,11 @@ static bool read_env(struct run *run, GError **error)
 static bool read_mounts(struct run *run, GError **error)
 {
         for (char **text = run->flags.volumes; text != NULL && *text != NULL; text++) {
-                if (!mount_flags_add_volume(&run->mounts, *text, error))
+                if (!mount_list_add_volume(&run->mounts, *text, error))
                         return false;
         }
         for (char **text = run->flags.mounts; text != NULL && *text != NULL; text++) {
-                if (!mount_flags_add_mount(&run->mounts, *text, error))
+                if (!mount_list_add_mount(&run->mounts, *text, error))
                         return false;
         }
         run->spec.mounts = (const struct skiff_mount *)(void *)run->mounts.mounts->data;
@@ -330,9 +330,9 @@ int command_run(struct cli *cli, const struct command *command, int argc, char *
                 run.id = f->name != NULL ? g_strdup(f->name) : new_id();
                 run.env = g_ptr_array_new_with_free_func(g_free);
                 run.labels = g_array_new(FALSE, FALSE, sizeof(struct skiff_pair));
-                mount_flags_init(&run.mounts);
+                mount_list_init(&run.mounts);
                 code = run_all(&run, argv);
-                mount_flags_done(&run.mounts);
+                mount_list_done(&run.mounts);
                 g_array_free(run.labels, TRUE);
                 g_ptr_array_free(run.env, TRUE);
         }
