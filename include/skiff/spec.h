@@ -29,7 +29,8 @@ struct skiff_spec_options {
                 *user; // NAME or UID, and :NAME or :GID; names are looked up in the image's /etc/passwd and /etc/group
         const char *hostname;
         bool terminal;
-        bool read_only; // root file system
+        uint32_t columns, rows; // of the terminal at the start; 0: not said
+        bool read_only;         // root file system
         const struct skiff_mount *mounts;
         size_t n_mounts;
         bool host_network;           // the daemon's network namespace, with its hosts and resolv.conf

@@ -29,6 +29,7 @@ struct skiff_exec_options {
         const char *cwd;
         const char *user; // UID[:GID], or names where the container's root file system can be looked into
         bool terminal;
+        uint32_t columns, rows; // of the terminal at the start; 0: not said
         bool privileged;
 };
 // A further process of a running task, ready to start. NOT_FOUND: no such task.

@@ -84,13 +84,22 @@ static void make_raw(struct attach *attach)
         attach->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 }
 
+void attach_size(uint32_t *ret_columns, uint32_t *ret_rows)
+{
+        struct winsize size = {0};
+        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
+                (void)ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
+        *ret_columns = size.ws_col;
+        *ret_rows = size.ws_row;
+}
+
 static void resize(struct attach *attach, struct skiff_process *process)
 {
-        struct winsize size;
-        if (attach->options.terminal &&
-                (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 || ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) &&
-                size.ws_col > 0 && size.ws_row > 0)
-                skiff_process_resize(process, size.ws_col, size.ws_row, NULL); // a process that has ended has no size
+        uint32_t columns, rows;
+        attach_size(&columns, &rows);
+        if (attach->options.terminal && columns > 0 && rows > 0)
+                skiff_process_resize(process, columns, rows,
+                        NULL); // one that has ended has no size; // a process that has ended has no size
 }
 
 static void forward_signals(struct attach *attach, struct skiff_process *process)
@@ -124,12 +133,9 @@ static bool wait_for_end(
 
 bool attach_run(struct attach *attach, struct skiff_process *process, int *ret_code, struct skiff_error **ret_error)
 {
-        if (!skiff_stdio_start(attach->stdio, process, ret_error))
+        if (!skiff_process_start(process, ret_error) || !skiff_stdio_start(attach->stdio, process, ret_error))
                 return false;
         make_raw(attach);
-        if (!skiff_process_start(process, ret_error))
-                return false;
-        resize(attach, process);
         bool ended = wait_for_end(attach, process, ret_code, ret_error);
         // The shim writes the rest of the output before it answers; then the fifos end.
         if (ended && skiff_process_delete(process, NULL, NULL))

@@ -15,6 +15,8 @@ struct attach_options {
 // printed. FAILED also where terminal is set and standard input is none.
 struct attach *attach_new(struct cli *cli, const struct attach_options *options);
 const struct skiff_stdio *attach_stdio(const struct attach *attach);
+// Of the terminal that this program has; 0 without one.
+void attach_size(uint32_t *ret_columns, uint32_t *ret_rows);
 // Starts the process, created with that stdio, and stays until it has ended and is deleted and its output is written.
 // True: *ret_code is its exit code. False: *ret_error says why.
 bool attach_run(struct attach *attach, struct skiff_process *process, int *ret_code, struct skiff_error **ret_error);

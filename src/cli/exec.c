@@ -62,5 +62,6 @@ int command_exec(struct cli *cli, const struct command *command, int argc, char 
                 .terminal = terminal,
                 .privileged = privileged,
         };
+        attach_size(&exec_options.columns, &exec_options.rows);
         return run(cli, argv[1], &exec_options, interactive);
 }

@@ -87,6 +87,7 @@ static bool fill_spec(struct run *run, GError **error)
         spec->user = flags->user;
         spec->hostname = flags->hostname != NULL ? flags->hostname : run->id;
         spec->terminal = flags->terminal;
+        attach_size(&spec->columns, &spec->rows);
         spec->read_only = flags->read_only;
         spec->privileged = flags->privileged;
         spec->cap_add = (const char *const *)flags->cap_add;

@@ -111,6 +111,13 @@ json_t *spec_user(const struct user_ids *user)
                 "additionalGids", groups);
 }
 
+void spec_set_console_size(json_t *process, uint32_t columns, uint32_t rows)
+{
+        if (columns > 0 && rows > 0)
+                json_object_set_new(process, "consoleSize",
+                        json_pack("{s:I, s:I}", "height", (json_int_t)rows, "width", (json_int_t)columns));
+}
+
 json_t *spec_process(const struct spec_input *input, GError **error)
 {
         const struct skiff_spec_options *options = input->options;
@@ -128,10 +135,13 @@ json_t *spec_process(const struct spec_input *input, GError **error)
                 json_decref(args);
                 return NULL;
         }
-        return json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:[{s:s, s:i, s:i}], s:b}", "terminal", options->terminal,
-                "user", spec_user(input->user), "args", args, "env", process_environment(options, image), "cwd", cwd,
-                "capabilities", capabilities, "rlimits", "type", "RLIMIT_NOFILE", "hard", 1024, "soft", 1024,
-                "noNewPrivileges", !options->privileged);
+        json_t *process = json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:[{s:s, s:i, s:i}], s:b}", "terminal",
+                options->terminal, "user", spec_user(input->user), "args", args, "env",
+                process_environment(options, image), "cwd", cwd, "capabilities", capabilities, "rlimits", "type",
+                "RLIMIT_NOFILE", "hard", 1024, "soft", 1024, "noNewPrivileges", !options->privileged);
+        if (process != NULL && options->terminal)
+                spec_set_console_size(process, options->columns, options->rows);
+        return process;
 }
 
 // ---- the whole

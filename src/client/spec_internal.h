@@ -29,4 +29,6 @@ json_t *spec_user(const struct user_ids *user);
 json_t *spec_capabilities(bool privileged, const char *const *add, const char *const *drop, GError **error);
 // base over which "NAME=VALUE" replaces in place or is appended, and "NAME" removes.
 json_t *spec_environment(const char *const *base, const char *const *changes);
+// Says in a process how large its terminal is at the start (config.md, "consoleSize"); 0: does not.
+void spec_set_console_size(json_t *process, uint32_t columns, uint32_t rows);
 json_t *spec_texts(const char *const *texts);

@@ -3,8 +3,8 @@
 // Fifos and the threads that copy. The descriptors of the caller are used as they are: their flags belong to open files
 // that other programs share (a terminal), so they are never made non-blocking. A fifo for output is opened for reading
 // before the shim opens it; poll(2) then reports its end only after the last writer has gone. A fifo for input is held
-// open in both directions until the shim has it, which it has once the task is created, so that nothing is written into
-// a pipe without a reader, and the shim's open does not block.
+// open in both directions until the shim has it, which it has once the process is started, so that nothing is written
+// into a pipe without a reader, and the shim's open does not block.
 #include "client/stdio_internal.h"
 
 #include "base/clock.h"

@@ -216,6 +216,8 @@ static bool change_process(json_t *process, const struct skiff_exec_options *opt
 {
         json_object_del(process, "consoleSize");
         json_object_set_new(process, "terminal", json_boolean(options->terminal));
+        if (options->terminal)
+                spec_set_console_size(process, options->columns, options->rows);
         if (options->args == NULL || options->args[0] == NULL)
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "no command given");
         json_object_set_new(process, "args", spec_texts(options->args));

@@ -111,8 +111,7 @@ static bool get_annotations(
         struct annotation *annotations = arena_array(parser->arena, struct annotation, size + 1);
         const char *key;
         json_t *value;
-        json_object_foreach(map, key, value)
-        {
+        json_object_foreach (map, key, value) {
                 if (!json_is_string(value))
                         return wrong_type(parser, "annotations");
                 annotations[n++] = (struct annotation){

@@ -33,7 +33,7 @@ static int run(struct skiff_client *client, const char *text, char **args)
         uint32_t status = 1;
         struct skiff_stdio *stdio = skiff_stdio_attached(&streams, &error);
         struct skiff_process *task = stdio != NULL ? skiff_task_create(client, options.id, stdio, &error) : NULL;
-        bool ended = task != NULL && skiff_stdio_start(stdio, task, &error) && skiff_process_start(task, &error) &&
+        bool ended = task != NULL && skiff_process_start(task, &error) && skiff_stdio_start(stdio, task, &error) &&
                      skiff_process_wait(task, &status, &error) && skiff_process_delete(task, NULL, &error);
         if (ended)
                 skiff_stdio_wait(stdio, -1);

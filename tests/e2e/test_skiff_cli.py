@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`skiff`, the command line, and through it libskiff: what a person types, what it answers, and what is left."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from harness import env, images, proc
+from harness.clients import Terminal, finish
+
+# Names that people type for the image of these tests.
+SHORT, FULL = "busy", "docker.io/library/busy:latest"
+
+
+class Skiff:
+    def __init__(self, daemon, logs):
+        self.path = env.skiff_program("skiff")
+        if not self.path:
+            pytest.skip("skiff is not built")
+        self.environment = dict(
+            os.environ, SKIFF_ADDRESS=str(daemon.socket), SKIFF_NAMESPACE=daemon.namespace, SKIFF_LOG_DIR=str(logs)
+        )
+
+    def __call__(self, *args, stdin=None, timeout=60, **environment):
+        return proc.run([self.path, *args], stdin=stdin, timeout=timeout, env=dict(self.environment, **environment))
+
+    def start(self, *args, **options):
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return proc.spawn(
+            [self.path, *args], bufsize=0, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+        )
+
+    def terminal(self, *args, rows=24, columns=80):
+        return Terminal([self.path, *args], self.environment, rows, columns)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def skiff(daemon, logs, tmp_path):
+    client = Skiff(daemon, logs)
+    archive = images.oci_archive(images.simple(), tmp_path / "image.tar", FULL)
+    client("import", "-q", str(archive)).ok()
+    yield client
+    for name in client("ps", "-aq").out.split():
+        client("rm", "-f", name)
+    for name in client("images", "-q").out.split():
+        client("rmi", "--sync", name)
+
+
+@pytest.fixture
+def run(skiff, runtime):
+    def call(*args, **more):
+        return skiff("run", "--oci-runtime", runtime, *args, **more)
+
+    return call
+
+
+def test_output_streams_and_exit_code(run):
+    got = run("--rm", SHORT, "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (got.code, got.out, got.err) == (7, "out\n", "err\n")
+
+
+def test_nothing_is_left_after_rm(skiff, run):
+    run("--rm", SHORT, "true").ok()
+    assert skiff("ps", "-aq").out == ""
+
+
+def test_ten_megabytes_in_order_both_ways(run):
+    data = os.urandom(10 << 20)
+    got = run("--rm", "-i", SHORT, "cat", stdin=data)
+    assert got.code == 0 and hashlib.sha256(got.raw).digest() == hashlib.sha256(data).digest()
+
+
+def test_env_cwd_user(run, tmp_path):
+    file = tmp_path / "env"
+    file.write_text("# note\nFROM_FILE=1\nTYPED=file\n")
+    got = run(
+        *"--rm -e TYPED=here -e PASSED -w /tmp -u user".split(), "--env-file", str(file), SHORT,
+        "sh", "-c", "id -u; id -g; id -G; pwd; echo $FROM_FILE $TYPED $PASSED $FROM", PASSED="outside",
+    )
+    assert got.out.split("\n")[:5] == ["1000", "1000", "1000 2000", "/tmp", "1 here outside image"]
+
+
+@pytest.mark.parametrize("user, ids", [("1000", "1000 1000"), ("user:extra", "1000 2000"), ("77:88", "77 88"), ("root", "0 0")])
+def test_users_by_name_and_number(run, user, ids):
+    assert run("--rm", "-u", user, SHORT, "sh", "-c", "echo $(id -u) $(id -g)").out == ids + "\n"
+
+
+def test_mounts_and_read_only_root(run, tmp_path):
+    (tmp_path / "file").write_text("of the host\n")
+    got = run(
+        "--rm", "--read-only", "-v", f"{tmp_path}:/in:ro", "--mount", "type=tmpfs,destination=/scratch,tmpfs-size=1m", SHORT,
+        "sh", "-c", "cat /in/file; touch /scratch/a && echo written; touch /in/b || touch /c || echo refused",
+    )
+    assert got.out == "of the host\nwritten\nrefused\n"
+
+
+def test_limits_reach_the_spec(skiff, run, api):
+    run("-d", "--name", "limited", "--memory", "64m", "--cpus", "0.5", "--pids-limit", "50", SHORT, "sleep", "100").ok()
+    record = api.containers.Get(id="limited")
+    resources = json.loads(record.container.spec.value)["linux"]["resources"]
+    assert resources["memory"]["limit"] == 64 << 20 and resources["cpu"]["quota"] == 50000
+    assert resources["pids"]["limit"] == 50
+    skiff("rm", "-f", "limited").ok()
+
+
+@pytest.mark.parametrize("cmd, code", [("no-such-program", 127), ("/etc/passwd", 126)])
+def test_commands_that_cannot_run(skiff, run, cmd, code):
+    got = run("--rm", SHORT, cmd)
+    assert got.code == code and got.err.startswith("skiff: ")
+    assert skiff("ps", "-aq").out == ""
+
+
+def test_detached_logs_ps_exec_kill_rm(skiff, run, logs, daemon):
+    script = "echo one; echo two >&2; echo three; exec sleep 1000"
+    assert run("-d", "--name", "web", SHORT, "sh", "-c", script).out == "web\n"
+    proc.wait_until(lambda: "three" in skiff("logs", "web").out, 20, "the output")
+    # Two pipes: what comes through one keeps its order, what comes through both need not.
+    proc.wait_until(lambda: "two" in skiff("logs", "web").out, 20, "the errors")
+    assert sorted(skiff("logs", "web").out.split()) == ["one", "three", "two"]
+    assert len(skiff("logs", "--tail", "1", "web").out.split()) == 1
+
+    row = skiff("ps").out.split("\n")[1].split()
+    assert row[:2] == ["web", "busy:latest"] and "running" in row
+
+    got = skiff("exec", "-u", "user", "-w", "/tmp", "-e", "X=y", "web", "sh", "-c", "id -u; pwd; echo $X $FROM; exit 5")
+    assert (got.code, got.out) == (5, "1000\n/tmp\ny image\n")
+    assert skiff("exec", "-i", "web", "cat", stdin=b"through").out == "through"
+
+    got = skiff("rm", "web")
+    assert got.code == 125 and "is running" in got.err and "skiff rm -f web" in got.err
+    follower = skiff.start("logs", "-f", "web")
+    skiff("kill", "web").ok()
+    code, out, _ = finish(follower)
+    assert (code, sorted(out.split())) == (0, ["one", "three", "two"])
+    proc.wait_until(lambda: "exited (137)" in skiff("ps", "-a").out, 20, "the exit")
+    assert skiff("ps", "-q").out == ""
+    assert (logs / daemon.namespace / "web.log").exists()
+    skiff("rm", "web").ok()
+    assert not (logs / daemon.namespace / "web.log").exists()
+
+
+def test_attached_runs_without_rm_keep_their_code(skiff, run):
+    assert run("--name", "done", SHORT, "sh", "-c", "exit 4").code == 4
+    assert "exited (4)" in skiff("ps", "-a").out
+    got = skiff("logs", "done")
+    assert got.code == 125 and "run -d" in got.err
+    skiff("rm", "done").ok()
+
+
+def test_signals_are_passed_on(skiff, runtime):
+    child = skiff.start(
+        *f"run --rm --oci-runtime {runtime} {SHORT} sh -c".split(), "trap 'echo got; exit 9' TERM; echo up; while :; do sleep 0.05; done"
+    )
+    assert child.stdout.readline() == b"up\n"
+    child.send_signal(signal.SIGTERM)
+    code, out, _ = finish(child)
+    assert (code, out) == (9, "got\n")
+
+
+def test_an_endless_writer_ends_with_its_reader(skiff, runtime):
+    child = skiff.start(*f"run --rm --oci-runtime {runtime} {SHORT} yes".split())
+    assert child.stdout.read(4) == b"y\ny\n"
+    child.stdout.close()
+    assert child.wait(30) == 137
+    proc.forget(child)
+
+
+def test_terminal(skiff, runtime):
+    terminal = skiff.terminal(*f"run --rm -t -i --oci-runtime {runtime} {SHORT} sh".split(), rows=33, columns=111)
+    try:
+        terminal.write("stty size; tty; echo $TERM\n")
+        assert "33 111" in terminal.read_until("xterm\r\n")
+        terminal.resize(44, 122)
+        terminal.read_until("44 122", nudge=lambda: terminal.write("stty size\n"))
+        terminal.write("exit 6\n")
+        assert terminal.wait() == 6
+    finally:
+        terminal.close()
+
+
+def test_terminal_in_exec(skiff, run):
+    run("-d", "--name", "box", SHORT, "sleep", "1000").ok()
+    terminal = skiff.terminal("exec", "-ti", "box", "sh", "-c", "tty; stty size; read x; exit $x", rows=12, columns=34)
+    try:
+        terminal.read_until("/dev/pts/")
+        terminal.write("8\n")
+        assert terminal.wait() == 8
+    finally:
+        terminal.close()
+    skiff("rm", "-f", "box").ok()
+
+
+def test_a_terminal_needs_one(run):
+    got = run("--rm", "-ti", SHORT, "true", stdin=b"")
+    assert got.code == 125 and "needs a terminal" in got.err
+
+
+def test_images(skiff):
+    assert "busy:latest" in skiff("images").out
+    skiff("images", "tag", SHORT, "other:1").ok()
+    assert skiff("images", "-q").out.split() == [FULL, "docker.io/library/other:1"]
+    got = skiff("tag", SHORT, "other:1")
+    assert got.code == 125 and "--force" in got.err
+    skiff("tag", "--force", SHORT, "other:1").ok()
+    skiff("rmi", "other:1").ok()
+    got = skiff("rmi", "other:1")
+    assert got.code == 125 and "skiff images" in got.err
+    assert skiff("images", "-q").out.split() == [FULL]
+
+
+def test_export_and_import(skiff, tmp_path):
+    archive = tmp_path / "out.tar"
+    skiff("export", str(archive), SHORT).ok()
+    skiff("rmi", "--sync", SHORT).ok()
+    assert skiff("run", "--rm", SHORT, "true").code == 125
+    skiff("import", "-q", "-", stdin=archive.read_bytes()).ok()
+    skiff("run", "--rm", SHORT, "true").ok()
+
+
+def test_pull(skiff, registry):
+    name = images.push(images.simple(config={"Cmd": ["echo", "pulled"]}), registry.address, "cli/pulled")
+    got = skiff("pull", "--plain-http", name).ok()
+    assert got.out.split("\n")[-2] == name and "\x1b" not in got.out
+    assert skiff("run", "--rm", name).out == "pulled\n"
+    got = skiff("pull", "--plain-http", "-q", f"{registry.address}/cli/none")
+    assert got.code == 125 and got.err.startswith("skiff: ")
+
+
+def test_pull_draws_on_a_terminal(skiff, registry):
+    name = images.push(images.simple(), registry.address, "cli/drawn")
+    terminal = skiff.terminal("pull", "--plain-http", name)
+    try:
+        assert terminal.wait(60) == 0
+        assert "\x1b[K" in terminal.text and "done in" in terminal.text
+    finally:
+        terminal.close()
+
+
+def test_errors_say_what_to_do(skiff, run, tmp_path):
+    def refused(got, *words):
+        assert got.code == 125 and got.out == "", got
+        assert all(word in got.err for word in words), got.err
+
+    refused(skiff("ps", "--address", str(tmp_path / "none.sock")), "no such socket", "systemctl start skiffd")
+    refused(run("missing"), 'image "docker.io/library/missing:latest": not found', "skiff pull docker.io/library/missing:latest")
+    refused(run("UPPER"), "must be lowercase")
+    refused(run("-u", "nobody-there", SHORT), 'no user "nobody-there"')
+    refused(run("--bogus", SHORT), "--bogus", "skiff run --help")
+    refused(run(), "too few arguments", "usage: skiff run")
+    refused(run("-v", "name:/x", SHORT), "named volumes")
+    refused(run("--memory", "much", SHORT), "no size")
+    refused(run("--rm", "-d", SHORT), "--rm", "skiff rm")
+    refused(run("--name", "no/slash", SHORT), "no/slash")
+    refused(run("--snapshotter", "native", SHORT), "not unpacked", "skiff pull --snapshotter native")
+    refused(skiff("bogus"), 'no command "bogus"', "skiff --help")
+    refused(skiff("kill", "nothing"), "skiff ps -a")
+    refused(skiff("kill", "-s", "NOPE", "nothing"), 'no signal "NOPE"')
+    run("-d", "--name", "taken", SHORT, "sleep", "100").ok()
+    refused(run("--name", "taken", SHORT), "already exists", "skiff rm taken")
+    skiff("rm", "-f", "taken").ok()
+    assert skiff("ps", "-aq").out == ""
+
+
+def test_events(skiff, run):
+    child = skiff.start("events", "topic~=|^/tasks/exit|")
+    # The subscription has no answer of its own; so runs are made until one is seen.
+    import select
+
+    for _ in range(20):
+        run("--rm", "--name", "seen", SHORT, "sh", "-c", "exit 3").code
+        if select.select([child.stdout], [], [], 0.5)[0]:
+            break
+    line = child.stdout.readline().decode()
+    child.kill()
+    finish(child)
+    when, _, topic, event = line.split(" ", 3)
+    assert topic == "/tasks/exit" and when.endswith("Z")
+    assert json.loads(event)["container_id"] == "seen" and json.loads(event)["exit_status"] == 3
+
+
+def test_version_and_help(skiff):
+    got = skiff("version").ok()
+    assert got.out.startswith("skiff: ") and "daemon: " in got.out
+    listed = [line.split()[0] for line in skiff("--help").ok().out.split("commands:\n")[1].split("\n\n")[0].split("\n")]
+    for command in [*listed, "rmi", "tag"]:
+        text = skiff(command, "--help").ok().out
+        assert f"skiff {command} [OPTION" in text and "--help" in text, command
+
+
+def test_library_example_runs_a_container(skiff, daemon, tmp_path):
+    """tests/client/example.c, built against the public headers and the library of the build tree."""
+    if env.sanitized():
+        pytest.skip("a sanitized library cannot be loaded by a plain program")
+    program = tmp_path / "example"
+    library = env.BUILD / "src" / "client"
+    subprocess.run(
+        ["cc", f"-I{env.REPO}/include", env.REPO / "tests/client/example.c", "-o", program, f"-L{library}", "-lskiff",
+         f"-Wl,-rpath,{library}"], check=True,
+    )
+    client = subprocess.run([program, daemon.socket], capture_output=True, text=True, timeout=30, check=True)
+    assert client.stdout.startswith("library ")
+    # Its namespace is its own: what it wants is not there, and it says so.
+    daemon.namespaces.add("example")
+    missing = subprocess.run([program, daemon.socket, "none", "true"], capture_output=True, text=True, timeout=30, check=False)
+    assert missing.returncode == 1 and "error 5" in missing.stderr
