@@ -63,6 +63,8 @@ static void log_frame(struct fixture *f, const uint8_t *head, const uint8_t *pay
                 g_string_append_printf(f->log, "%u data %zu; ", stream, length);
         } else if (head[3] == RST_STREAM && be32(payload) != NGHTTP2_NO_ERROR) {
                 g_string_append_printf(f->log, "%u reset %u; ", stream, be32(payload));
+        } else if (head[3] == PING && head[4] == 0) {
+                g_string_append(f->log, "ping; ");
         } else if (head[3] == GOAWAY) {
                 g_string_append_printf(f->log, "goaway %u", be32(payload + 4));
                 if (length > 8 && be32(payload + 4) == NGHTTP2_ENHANCE_YOUR_CALM)
@@ -598,6 +600,17 @@ static void test_incomplete_messages_are_bounded(struct fixture *f, gconstpointe
         g_assert_nonnull(strstr(f->log->str, "too many incomplete messages"));
 }
 
+static void test_silent_clients_are_pinged(struct fixture *f, gconstpointer options)
+{
+        write_all(f, start());
+        while (f->log->len == 0) {
+                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+                receive(f);
+        }
+        g_assert_cmpstr(f->log->str, ==, "ping; ");
+        assert_alive(f, 1);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -620,5 +633,7 @@ int main(int argc, char **argv)
         ADD(settings_flood_is_stopped, plain);
         ADD(streams_above_the_limit_are_refused, few_streams);
         ADD(incomplete_messages_are_bounded, little_memory);
+        static const struct rpc_server_options impatient = {.keepalive_ms = 30};
+        ADD(silent_clients_are_pinged, impatient);
         return g_test_run();
 }

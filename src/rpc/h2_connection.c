@@ -382,24 +382,29 @@ struct h2_connection *h2_connection_new(
         return connection;
 }
 
+static void start_keepalive(struct h2_connection *connection, int64_t delay_ms);
+
 static void on_keepalive(void *data)
 {
         struct h2_connection *connection = data;
         connection->keepalive = NULL;
         int64_t idle_ms = (clock_monotonic_ns() - connection->last_read_ns) / NS_PER_MS;
-        if (!connection->greeted || (connection->ping_sent && idle_ms >= PING_ANSWER_MS)) {
+        int64_t ping_ms = connection->greeted ? connection->keepalive_ms : GREETING_MS;
+        if (idle_ms < ping_ms) {
+                start_keepalive(connection, ping_ms - idle_ms);
+        } else if (!connection->greeted || connection->ping_sent) {
                 h2_connection_close(&connection->base);
-                return;
-        }
-        unsigned next_ms = PING_ANSWER_MS;
-        if (idle_ms >= connection->keepalive_ms) {
+        } else {
                 connection->ping_sent = true;
                 nghttp2_submit_ping(connection->session, NGHTTP2_FLAG_NONE, NULL);
-        } else {
-                next_ms = connection->keepalive_ms - (unsigned)idle_ms;
+                start_keepalive(connection, PING_ANSWER_MS);
+                write_out(connection);
         }
-        connection->keepalive = loop_timer_start(connection->base.loop, next_ms, on_keepalive, connection);
-        write_out(connection);
+}
+
+static void start_keepalive(struct h2_connection *connection, int64_t delay_ms)
+{
+        connection->keepalive = loop_timer_start(connection->base.loop, (uint64_t)delay_ms, on_keepalive, connection);
 }
 
 void h2_connection_open(struct rpc_connection *base)
@@ -409,8 +414,7 @@ void h2_connection_open(struct rpc_connection *base)
         connection->watch = loop_watch_start(base->loop, connection->fd, UV_READABLE, on_socket, connection);
         connection->last_read_ns = clock_monotonic_ns();
         if (connection->keepalive_ms > 0)
-                connection->keepalive = loop_timer_start(
-                        base->loop, MIN(GREETING_MS, connection->keepalive_ms), on_keepalive, connection);
+                start_keepalive(connection, MIN(GREETING_MS, connection->keepalive_ms));
         write_out(connection);
 }
 

@@ -16,7 +16,7 @@ struct rpc_server_options {
         unsigned max_connections;          // 0: 4096; more are closed at once
         size_t max_connection_queue_bytes; // received, not handled yet, per connection; 0: 32 MiB
         size_t max_total_queue_bytes;      // the same, all together; 0: 256 MiB
-        unsigned keepalive_ms;             // a ping on an idle gRPC connection with calls; 0: 2 hours, as in Go
+        unsigned keepalive_ms;             // silence after which a gRPC client is pinged; 0: 2 hours, as in Go
         // Called before the dispatch of each call, in the loop's thread; NULL: none. For the debug list and metrics.
         void (*on_call_start)(void *data, struct rpc_call *call);
         // Called once for each of these, in the loop's thread, when the client has the answer or is gone; the handler
