@@ -375,6 +375,102 @@ static void dresses_directories_that_are_taken_for_granted(void)
         tear_down(&fixture);
 }
 
+// ---- a layer from two directories
+
+struct packing {
+        struct fixture *fixture;
+        GByteArray *layer;
+};
+
+static bool on_packed_bytes(void *data, const void *bytes, size_t n_bytes, GError **error)
+{
+        struct packing *packing = data;
+        g_byte_array_append(packing->layer, bytes, (guint)n_bytes);
+        return true;
+}
+
+static void on_pack_end(void *data, const char *diff_id, const GError *error)
+{
+        struct packing *packing = data;
+        g_assert_no_error(error);
+        packing->fixture->diff_id = g_strdup(diff_id);
+        loop_stop(packing->fixture->loop);
+}
+
+static char *make_tree(const struct fixture *fixture, const char *name)
+{
+        char *root = g_build_filename(fixture->path, name, NULL);
+        g_autofree char *directory = g_build_filename(root, "same", NULL);
+        g_assert_cmpint(g_mkdir_with_parents(directory, 0755), ==, 0);
+        return root;
+}
+
+static void put(const char *root, const char *name, const char *text)
+{
+        g_autofree char *path = g_build_filename(root, name, NULL);
+        g_autofree char *directory = g_path_get_dirname(path);
+        g_assert_cmpint(g_mkdir_with_parents(directory, 0755), ==, 0);
+        g_assert_true(g_file_set_contents(path, text, -1, NULL));
+        const struct timespec times[2] = {{1000, 0}, {1000, 0}};
+        g_assert_cmpint(utimensat(AT_FDCWD, path, times, 0), ==, 0);
+}
+
+// What is packed and applied to a copy of the lower tree gives the upper tree.
+static void packs_what_differs(const char *compression)
+{
+        struct fixture fixture;
+        set_up(&fixture, false);
+        g_autofree char *lower = make_tree(&fixture, "lower"), *upper = make_tree(&fixture, "upper");
+        put(lower, "same/file", "same");
+        put(upper, "same/file", "same");
+        put(lower, "changed", "1");
+        put(upper, "changed", "2");
+        put(lower, "gone/deep/file", "x");
+        put(lower, "becomes", "file");
+        put(upper, "becomes/directory", "x");
+        put(upper, "new/a", "new");
+        g_autofree char *a = g_build_filename(upper, "new/a", NULL), *b = g_build_filename(upper, "new/b", NULL);
+        g_assert_cmpint(link(a, b), ==, 0);
+        struct packing packing = {&fixture, g_byte_array_new()};
+        static const struct pack_handler handler = {on_packed_bytes, on_pack_end};
+        struct pack_request request = {.lower = lower, .upper = upper, .compression = compression};
+        pack_unref(pack_start(fixture.unpacker, &request, &handler, &packing));
+        loop_run(fixture.loop);
+        g_autofree char *packed_id = g_steal_pointer(&fixture.diff_id);
+
+        g_autofree char *copy = g_strdup_printf("cp -a '%s/.' '%s'", lower, fixture.directory);
+        g_assert_cmpint(system(copy), ==, 0);
+        struct unpack_request back = {.compressed = *compression != '\0'};
+        run(&fixture, &back, packing.layer->data, packing.layer->len);
+        g_assert_no_error(fixture.error);
+        g_assert_cmpstr(fixture.diff_id, ==, packed_id);
+        g_autofree char *compare = g_strdup_printf("diff -r '%s' '%s'", upper, fixture.directory);
+        g_assert_cmpint(system(compare), ==, 0);
+        g_assert_cmpuint(stat_of(&fixture, "new/a").st_ino, ==, stat_of(&fixture, "new/b").st_ino);
+        if (*compression == '\0') {
+                // What did not change is not in it; "same" is in no entry's name.
+                for (guint i = 0; i + 512 <= packing.layer->len; i += 512)
+                        g_assert_false(g_str_has_prefix((const char *)packing.layer->data + i, "same"));
+        }
+        g_byte_array_unref(packing.layer);
+        tear_down(&fixture);
+}
+
+static void packs_plain(void)
+{
+        packs_what_differs("");
+}
+
+static void packs_gzip(void)
+{
+        packs_what_differs("gzip");
+}
+
+static void packs_zstd(void)
+{
+        packs_what_differs("zstd");
+}
+
 // ---- documents
 
 struct inspection {
@@ -565,6 +661,9 @@ int main(int argc, char **argv)
         g_test_add_func("/unpacker/says_what_is_wrong", says_what_is_wrong_with_an_archive);
         g_test_add_func("/unpacker/needs_its_directory", needs_its_directory);
         g_test_add_func("/unpacker/dresses_directories", dresses_directories_that_are_taken_for_granted);
+        g_test_add_func("/pack/packs_plain", packs_plain);
+        g_test_add_func("/pack/packs_gzip", packs_gzip);
+        g_test_add_func("/pack/packs_zstd", packs_zstd);
         g_test_add_func("/inspector/inspects_documents_in_order", inspects_documents_in_order);
         g_test_add_func("/split/splits_oci_layouts", splits_oci_layouts);
         g_test_add_func("/split/splits_docker_archives", splits_docker_archives);
