@@ -35,6 +35,7 @@ struct container_ops {
         bool (*insert)(struct tx *tx, const char *namespace_, const struct container *container, GError **error);
         // NOT_FOUND `container "x": not found`.
         bool (*update)(struct tx *tx, const char *namespace_, const struct container *container, GError **error);
+        // NOT_FOUND `container x: not found`.
         bool (*remove)(struct tx *tx, const char *namespace_, const char *id, GError **error);
 };
 

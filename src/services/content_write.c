@@ -155,7 +155,11 @@ static void writing_on_message(void *state, struct rpc_stream *stream, const Pro
 
 static void writing_on_half_close(void *state, struct rpc_stream *stream)
 {
-        finish(state, stream, NULL);
+        struct writing *writing = state;
+        GError *error = NULL;
+        if (writing->ref == NULL)
+                error_fail(&error, ERROR_UNKNOWN, "EOF"); // not one message: containerd's words
+        finish(writing, stream, error);
 }
 
 static void writing_on_cancel(void *state, struct rpc_stream *stream)

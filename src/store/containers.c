@@ -113,7 +113,7 @@ static bool remove_container(struct tx *tx, const char *namespace_, const char *
         if (!tx_execute(
                     tx, error, &changes, "DELETE FROM containers WHERE namespace = ? AND id = ?", "tt", namespace_, id))
                 return false;
-        return changes > 0 || error_fail(error, ERROR_NOT_FOUND, "container \"%s\": not found", id);
+        return changes > 0 || error_fail(error, ERROR_NOT_FOUND, "container %s: not found", id);
 }
 
 const struct container_ops store_containers = {
