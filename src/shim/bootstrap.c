@@ -10,11 +10,11 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "codec/json_scan.h"
-#include "codec/runtime_spec.h"
 #include "containerd/bootstrap.pb-c.h"
 #include "containerd/shim_v3.pb-c.h"
 #include "containerd/types.pb-c.h"
 #include "rpc/client.h"
+#include "shim/group.h"
 #include "shim/oci.h"
 #include "shim/oci_choice.h"
 #include "shim/options.h"
@@ -32,12 +32,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define DEFAULT_SOCKET_DIRECTORY "/run/containerd/s"
-
 enum {
         INPUT_LIMIT_BYTES = 10 * 1024 * 1024,
         BACKLOG = 128,
-        PROBE_TIMEOUT_MS = 100,
         RUNTIME_TIMEOUT_MS = 60000,
         OUTPUT_LIMIT_BYTES = 16 * 1024,
         KILLED = 128 + SIGKILL
@@ -141,40 +138,28 @@ static bool wants_debug(const struct start *start)
                (start->params != NULL && start->params->log_level <= BOOTSTRAP__LOG_LEVEL__LOG_LEVEL_DEBUG);
 }
 
-// Containers with the same label share a shim.
-static bool read_group(const struct start *start, char **ret_group, GError **error)
-{
-        static const char *const labels[] = {"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"};
-        g_autofree char *spec = NULL;
-        gsize n;
-        g_autoptr(GError) failed = NULL;
-        if (!g_file_get_contents("config.json", &spec, &n, &failed))
-                return error_fail(error, ERROR_UNKNOWN, "open config.json: %s", failed->message);
-        if (!runtime_spec_check(spec, n, error))
-                return false;
-        for (size_t i = 0; i < G_N_ELEMENTS(labels); i++) {
-                char *group = runtime_spec_annotation(spec, n, labels[i]);
-                if (group != NULL) {
-                        *ret_group = group;
-                        return true;
-                }
-        }
-        *ret_group = g_strdup(start->flags->id);
-        return true;
-}
-
 // ---- the socket
 
-// "unix://DIRECTORY/SHA256(GRPC ADDRESS/NAMESPACE/GROUP)"
-static void name_socket(struct start *start, const char *group)
+// Named after the group. A directory of the daemon's choice is left in the bundle as the link "s".
+static bool name_socket(struct start *start, GError **error)
 {
-        const char *directory = DEFAULT_SOCKET_DIRECTORY;
+        const char *directory = NULL;
         if (start->params != NULL && start->params->socket_dir != NULL && *start->params->socket_dir != '\0')
                 directory = start->params->socket_dir;
-        g_autofree char *name = g_build_filename(grpc_address(start), start->flags->namespace_, group, NULL);
-        g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_SHA256, name, -1);
-        start->path = g_strdup_printf("%s/%s", directory, digest);
+        unlink("s");
+        if (directory != NULL && symlink(directory, "s") < 0)
+                return error_fail_errno(error, errno, "failed to write socket-dir");
+        struct group_member member = {
+                .bundle = ".",
+                .id = start->flags->id,
+                .namespace_ = start->flags->namespace_,
+                .address = grpc_address(start),
+        };
+        start->path = group_socket_path(&member, directory, error);
+        if (start->path == NULL)
+                return false;
         start->address = g_strdup_printf("unix://%s", start->path);
+        return true;
 }
 
 static int bind_socket(const struct start *start)
@@ -203,7 +188,7 @@ static bool open_socket(struct start *start, GError **error)
                 return error_fail_errno(error, errno, "mkdir failed for %s", start->path);
         start->fd = bind_socket(start);
         if (start->fd < 0 && errno == EADDRINUSE) {
-                fd_auto int probe = rpc_connect_unix(start->address, PROBE_TIMEOUT_MS, NULL);
+                fd_auto int probe = rpc_connect_unix(start->address, GROUP_PROBE_TIMEOUT_MS, NULL);
                 if (probe >= 0)
                         return true; // the group's shim is there
                 unlink(start->path); // left by one that is dead
@@ -266,7 +251,7 @@ static bool start_server(const struct start *start, GError **error)
 
 static bool answer(const struct start *start, GError **error)
 {
-        const char *newest = g_getenv("MAX_SKIFF_VERSION");
+        const char *newest = g_getenv("MAX_SHIM_VERSION");
         if (start->params != NULL) {
                 Bootstrap__BootstrapResult result = BOOTSTRAP__BOOTSTRAP_RESULT__INIT;
                 result.version = 3;
@@ -293,11 +278,8 @@ static bool answer(const struct start *start, GError **error)
 bool bootstrap_start(const struct shim_flags *flags, GError **error)
 {
         __attribute__((cleanup(start_done))) struct start start = {.flags = flags, .fd = -1};
-        g_autofree char *group = NULL;
-        if (!read_input(&start.input, error) || !understand(&start, error) || !read_group(&start, &group, error))
-                return false;
-        name_socket(&start, group);
-        if (!open_socket(&start, error))
+        if (!read_input(&start.input, error) || !understand(&start, error) || !name_socket(&start, error) ||
+                !open_socket(&start, error))
                 return false;
         bool made = start.fd >= 0;
         if ((!made || start_server(&start, error)) && answer(&start, error))
@@ -358,6 +340,15 @@ bool bootstrap_delete(const struct shim_flags *flags, GError **error)
         delete_by_runtime(flags, bundle);
         if (cgroup != NULL)
                 cgroup_remove(cgroup);
+        struct group_member member = {
+                .bundle = bundle,
+                .id = flags->id,
+                .namespace_ = flags->namespace_,
+                .address = flags->address != NULL ? flags->address : "",
+        };
+        g_autofree char *socket_path = group_socket_path(&member, NULL, NULL);
+        if (socket_path != NULL)
+                group_remove_dead_socket(socket_path);
         if (!unmount_below(rootfs, &failed))
                 fprintf(stderr, "failed to cleanup rootfs mount: %s\n", failed->message);
         int64_t now_ns = clock_now_ns();

@@ -24,6 +24,7 @@ struct server {
         struct lanes *lanes;
         int signal_fd;
         struct loop_watch *signal_watch;
+        char *path; // of the socket; NULL: it has none
         bool drained, flushed;
 };
 
@@ -89,6 +90,9 @@ static void stop(struct shim *shim)
         if (shim->stopping)
                 return;
         shim->stopping = true;
+        // At once: later it may be that of a new shim of the group, which found this one deaf.
+        if (server->path != NULL)
+                unlink(server->path);
         publisher_flush(shim->publisher, FLUSH_TIMEOUT_MS, on_flushed, server);
         rpc_server_drain(shim->server, DRAIN_TIMEOUT_MS, on_drained, server);
 }
@@ -147,14 +151,12 @@ bool server_run(const struct shim_flags *flags, GError **error)
         if (fd < 0)
                 return false;
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-        g_autofree char *path = path_of(fd);
-        struct server server = {.signal_fd = -1};
+        struct server server = {.signal_fd = -1, .path = path_of(fd)};
+        const char *path = server.path;
         server.shim.socket_directory = path != NULL ? g_path_get_dirname(path) : g_strdup(g_get_tmp_dir());
         if (!set_up(&server, flags, fd, error))
                 return false;
         log_debug("shim serves", "id", flags->id, "namespace", flags->namespace_, "socket", path);
         loop_run(server.shim.loop);
-        if (path != NULL)
-                unlink(path);
         exit(EXIT_SUCCESS); // all that is left belongs to the process, which ends here
 }

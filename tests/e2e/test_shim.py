@@ -424,6 +424,7 @@ def test_older_forms_of_bootstrap(shims):
     options = to_any(message("containerd.runc.v1.Options")(binary_name=shims.runtime)).SerializeToString()
     environment = {"MAX_SHIM_VERSION": "2"}
     done = shims.command(cid, "start", options, environment=environment)
+    assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["version"], answer["protocol"]) == (2, "ttrpc")
     done = shims.command(cid, "start", b"")  # the same group again: the shim that is there
@@ -466,8 +467,8 @@ def test_output_to_a_logger(shims):
     script.write_text(
         "#!/bin/sh\n"
         f'echo "$CONTAINER_ID $CONTAINER_NAMESPACE $*" > {log}\n'
-        f"cat <&4 >> {log}.err &\n"
         "exec 5>&-\n"
+        f"cat <&4 >> {log}.err &\n"
         f"cat <&3 >> {log}\n"
         "wait\n"
     )

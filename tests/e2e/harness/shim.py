@@ -294,7 +294,8 @@ class Shims:
         running = [pid for pid in self.pids if pathlib.Path(f"/proc/{pid}/exe").exists()]
         sockets = [p.name for p in self.sockets.glob("*") if not p.name.startswith("oci-")]
         root = pathlib.Path("/sys/fs/cgroup")
-        groups = [p for p in root.glob(f"**/skiff-shim-test/{self.directory.name}-*")]
+        name = f"skiff-shim-test/{self.directory.name}-*"
+        groups = [*root.glob(name), *root.glob("*/" + name)]
         # After a create that failed, crun 1.8 leaves plain directories for controllers that are not mounted.
         plain = root.stat().st_dev if not (root / "cgroup.procs").exists() else None
         groups = [str(p) for p in groups if p.stat().st_dev != plain]
