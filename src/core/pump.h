@@ -2,7 +2,8 @@
 //
 // Moves bytes between workers without looking at them and without holding a thread: from a file, as far as it has
 // grown, into a pipe (splice), from a pipe into the next one, hashed on the way (tee), or from a pipe to a function.
-// Work is done on a strand in pieces; the loop only tells when to go on. Threads: any, except where said.
+// Work is done on a strand in pieces; the loop only tells when to go on. The process ignores SIGPIPE. Threads: any,
+// except where said.
 #pragma once
 
 #include "base/digest.h"

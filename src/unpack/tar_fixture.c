@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "unpack/tar_fixture.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,4 +84,14 @@ GByteArray *tar_fixture(const struct tar_entry *entries, size_t n_entries)
                 tar_fixture_add(archive, &entries[i]);
         tar_fixture_end(archive);
         return archive;
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
+{
+        return remove(path);
+}
+
+void tar_fixture_remove_tree(const char *path)
+{
+        g_assert_cmpint(nftw(path, remove_one, 64, FTW_DEPTH | FTW_PHYS), ==, 0);
 }
