@@ -32,7 +32,7 @@ static int listen_on(const char *path)
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         if (strlen(path) >= sizeof address.sun_path)
                 return -1;
-        strcpy(address.sun_path, path);
+        memcpy(address.sun_path, path, strlen(path) + 1);
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, SOMAXCONN) < 0)
                 return -1;
