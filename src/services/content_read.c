@@ -8,7 +8,7 @@
 
 #include <errno.h>
 
-enum { INFOS_PER_MESSAGE = 100, CHUNK_BYTES = 256 * 1024 };
+enum { INFOS_PER_MESSAGE = 100, CHUNK_BYTES = 1024 * 1024 };
 
 // ---- List
 
