@@ -104,9 +104,9 @@ toml::array to_array(const json_t *list)
 toml::table to_table(const json_t *object)
 {
         toml::table table;
-        const char *key;
-        json_t *value;
-        json_object_foreach(const_cast<json_t *>(object), key, value) put_json(value, assign{table, key});
+        json_t *source = const_cast<json_t *>(object);
+        for (void *item = json_object_iter(source); item != nullptr; item = json_object_iter_next(source, item))
+                put_json(json_object_iter_value(item), assign{table, json_object_iter_key(item)});
         return table;
 }
 
