@@ -106,10 +106,17 @@ static int code_of(const char *text)
         return EXIT_OWN_FAILURE;
 }
 
+// UNAVAILABLE may also be said of what the daemon wanted to reach.
+static bool daemon_is_gone(struct cli *cli)
+{
+        struct skiff_daemon_version version;
+        return cli->client != NULL && !skiff_daemon_version(cli->client, &version, NULL);
+}
+
 int cli_fail_advice(struct cli *cli, struct skiff_error *error, const char *advice)
 {
         cli_fail_text("%s", skiff_error_text(error));
-        if (advice == NULL && skiff_error_code(error) == SKIFF_UNAVAILABLE && cli->client != NULL)
+        if (advice == NULL && skiff_error_code(error) == SKIFF_UNAVAILABLE && daemon_is_gone(cli))
                 advice = "The daemon went away during the call; its log says why.";
         else if (advice == NULL && skiff_error_code(error) == SKIFF_UNIMPLEMENTED)
                 advice = "This daemon cannot do that; skiff version shows which it is.";

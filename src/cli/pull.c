@@ -75,6 +75,8 @@ static int fail_pull(struct cli *cli, struct skiff_error *error, const struct fl
         else if (skiff_error_code(error) == SKIFF_UNAUTHENTICATED || strstr(text, "401") != NULL ||
                  strcasestr(text, "unauthorized") != NULL)
                 advice = "The registry wants a login (or there is no such repository): --user NAME --password-stdin.";
+        else if (strstr(text, "connection refused") != NULL || strstr(text, "no such host") != NULL)
+                advice = "Nothing answers there: is that the registry's address, and is there a network?";
         else if (skiff_error_code(error) == SKIFF_NOT_FOUND)
                 advice = "The registry has no such repository or tag.";
         return cli_fail_advice(cli, error, advice);

@@ -232,7 +232,9 @@ def test_pull(skiff, registry):
     assert got.out.split("\n")[-2] == name and "\x1b" not in got.out
     assert skiff("run", "--rm", name).out == "pulled\n"
     got = skiff("pull", "--plain-http", "-q", f"{registry.address}/cli/none")
-    assert got.code == 125 and got.err.startswith("skiff: ")
+    assert got.code == 125 and got.err.startswith("skiff: ") and "no such repository or tag" in got.err, got.err
+    got = skiff("pull", "--plain-http", "-q", "127.0.0.1:1/none")
+    assert got.code == 125 and "Nothing answers there" in got.err, got.err
 
 
 def test_pull_draws_on_a_terminal(skiff, registry):
