@@ -5,8 +5,11 @@
 #define TOML_EXCEPTIONS 0
 #include "codec/toml.h"
 
+#include <algorithm>
 #include <sstream>
 #include <toml++/toml.h>
+#include <utility>
+#include <vector>
 
 extern "C" {
 #include "base/error.h"
@@ -18,9 +21,15 @@ namespace
 json_t *to_json(const toml::node &node)
 {
         if (const toml::table *table = node.as_table()) {
-                json_t *object = json_object();
+                // In the order of the file, which means something in hosts.toml.
+                std::vector<std::pair<const toml::key *, const toml::node *>> members;
                 for (const auto &[key, value] : *table)
-                        json_object_set_new_nocheck(object, std::string(key.str()).c_str(), to_json(value));
+                        members.emplace_back(&key, &value);
+                std::stable_sort(members.begin(), members.end(),
+                        [](const auto &a, const auto &b) { return a.first->source().begin < b.first->source().begin; });
+                json_t *object = json_object();
+                for (const auto &[key, value] : members)
+                        json_object_set_new_nocheck(object, std::string(key->str()).c_str(), to_json(*value));
                 return object;
         }
         if (const toml::array *array = node.as_array()) {

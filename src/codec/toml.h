@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TOML 1.0 to and from jansson trees: tables are objects, dates and times strings. Threads: any.
+// TOML 1.0 to and from jansson trees: tables are objects with their members in the order of the text, dates and times
+// strings. Threads: any.
 #pragma once
 
 #include <glib.h>

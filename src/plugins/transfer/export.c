@@ -4,29 +4,16 @@
 // collected: the images' trees are walked by a worker that reads their documents, each blob becomes a record, and index
 // and manifest.json are written in memory. Then the records go out in the order of their names, each once, as fast as
 // the client's window allows, and every blob is hashed on its way.
-#include "base/digest.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/reference.h"
 #include "plugins/transfer/kinds.h"
 #include "plugins/transfer/oci_json.h"
+#include "plugins/transfer/outflow.h"
 #include "plugins/transfer/progress.h"
-#include "plugins/transfer/tar_writer.h"
 
 #include <string.h>
-#include <unistd.h>
 
-enum { PIECE_BYTES = 32 * 1024 };
 #define INDEX_TYPE "application/vnd.oci.image.index.v1+json"
-
-struct record { // an entry of the archive
-        char *name;
-        unsigned mode;
-        int64_t size;
-        bool directory;
-        GBytes *bytes; // NULL: a blob, or a directory
-        const struct node *blob;
-};
 
 struct visit { // an object of an image
         struct export *export;
@@ -51,30 +38,12 @@ struct export
         struct inspector *inspector;
         GHashTable *visits;      // digest → struct visit *
         GHashTable *algorithms;  // names
-        GPtrArray *records;      // struct record *
+        GPtrArray *records;      // struct outflow_record *
         GArray *targets;         // struct node, of index.json
         GPtrArray *target_names; // beside targets
         GPtrArray *docker;       // struct docker_image *
-        // The way out:
-        struct stream *stream;
-        int64_t window;
-        bool blocked, ended;
-        GByteArray *header; // what goes out before the body
-        size_t n_header, record;
-        int fd;
-        int64_t left, padding;
-        struct digester *digester;
-        bool writing, finished;
+        struct outflow *outflow;
 };
-
-static void record_free(void *data)
-{
-        struct record *record = data;
-        g_free(record->name);
-        if (record->bytes != NULL)
-                g_bytes_unref(record->bytes);
-        g_free(record);
-}
 
 static void docker_image_free(void *data)
 {
@@ -93,18 +62,15 @@ static void export_free(void *data)
         g_array_unref(export->targets);
         g_ptr_array_unref(export->target_names);
         g_ptr_array_unref(export->docker);
-        g_byte_array_unref(export->header);
-        if (export->digester != NULL)
-                digester_free(export->digester);
-        fd_close(&export->fd);
+        outflow_free(export->outflow);
         g_free(export);
 }
 
 // ---- records
 
-static struct record *add_record(struct export *export, char *name, unsigned mode)
+static struct outflow_record *add_record(struct export *export, char *name, unsigned mode)
 {
-        struct record *record = g_new0(struct record, 1);
+        struct outflow_record *record = g_new0(struct outflow_record, 1);
         record->name = name;
         record->mode = mode;
         g_ptr_array_add(export->records, record);
@@ -115,7 +81,7 @@ static void add_document(struct export *export, const char *name, unsigned mode,
 {
         size_t n_bytes;
         char *bytes = oci_json_print(document, &n_bytes);
-        struct record *record = add_record(export, g_strdup(name), mode);
+        struct outflow_record *record = add_record(export, g_strdup(name), mode);
         record->bytes = g_bytes_new_take(bytes, n_bytes);
         record->size = (int64_t)n_bytes;
 }
@@ -130,14 +96,14 @@ static void add_blob(struct export *export, const struct node *node)
 {
         if (export->request->skip_non_distributable && media_type_is_nondistributable(node->media_type))
                 return;
-        struct record *record = add_record(export, blob_name(node->digest), 0444);
+        struct outflow_record *record = add_record(export, blob_name(node->digest), 0444);
         record->size = node->size;
         record->blob = node;
 }
 
 static gint by_name(gconstpointer a, gconstpointer b)
 {
-        return strcmp((*(struct record *const *)a)->name, (*(struct record *const *)b)->name);
+        return strcmp((*(struct outflow_record *const *)a)->name, (*(struct outflow_record *const *)b)->name);
 }
 
 // ---- the images' trees
@@ -346,188 +312,11 @@ static bool add_documents(struct export *export, GError **error)
                 add_record(export, g_strdup_printf("blobs/%s/", (char *)algorithm), 0755)->directory = true;
         g_ptr_array_sort(export->records, by_name);
         for (size_t i = export->records->len; i-- > 1;) {
-                const struct record *one = export->records->pdata[i - 1], *two = export->records->pdata[i];
+                const struct outflow_record *one = export->records->pdata[i - 1], *two = export->records->pdata[i];
                 if (strcmp(one->name, two->name) == 0)
                         g_ptr_array_remove_index(export->records, (guint)i);
         }
         return true;
-}
-
-// ---- the way out
-
-static void send_on(struct export *export);
-
-static bool open_record(struct export *export, GError **error)
-{
-        const struct record *record = export->records->pdata[export->record];
-        struct operation *operation = export->operation;
-        struct content_store *content = operation->service->content;
-        export->left = export->padding = 0;
-        if (record->blob != NULL) {
-                int64_t size;
-                export->fd = content->ops->open(content, &operation->scope, record->blob->digest, &size, error);
-                if (export->fd < 0) {
-                        g_prefix_error(error, "failed to get reader: ");
-                        return false;
-                }
-                if (size != record->size)
-                        return error_fail(error, ERROR_UNKNOWN, "unexpected copy size for %s", record->name);
-                enum digest_algorithm algorithm;
-                if (!digest_parse(record->blob->digest, &algorithm, error))
-                        return false;
-                export->digester = digester_new(algorithm);
-                export->left = record->size;
-                export->padding = (int64_t)tar_padding(record->size);
-        }
-        tar_append_header(export->header, record->name, record->mode, record->size, record->directory);
-        if (record->bytes != NULL) {
-                static const guint8 zeros[TAR_BLOCK];
-                gsize n;
-                const guint8 *bytes = g_bytes_get_data(record->bytes, &n);
-                g_byte_array_append(export->header, bytes, (guint)n);
-                g_byte_array_append(export->header, zeros, (guint)tar_padding((int64_t)n));
-        }
-        return true;
-}
-
-static bool close_record(struct export *export, GError **error)
-{
-        const struct record *record = export->records->pdata[export->record++];
-        fd_close(&export->fd);
-        if (export->digester == NULL)
-                return true;
-        g_autofree char *digest = digester_digest(export->digester);
-        g_clear_pointer(&export->digester, digester_free);
-        return strcmp(digest, record->blob->digest) == 0 ||
-               error_fail(error, ERROR_DATA_LOSS, "unexpected digest %s copied", digest);
-}
-
-// The next bytes of the archive, at most n_wanted. 0: it has ended; -1: failure.
-static ssize_t next_bytes(struct export *export, uint8_t *to, size_t n_wanted, GError **error)
-{
-        for (;;) {
-                size_t n_header = export->header->len - export->n_header;
-                if (n_header > 0) {
-                        size_t n = MIN(n_header, n_wanted);
-                        memcpy(to, export->header->data + export->n_header, n);
-                        export->n_header += n;
-                        return (ssize_t)n;
-                }
-                g_byte_array_set_size(export->header, 0);
-                export->n_header = 0;
-                if (export->left > 0) {
-                        ssize_t n = read(export->fd, to, (size_t)MIN((int64_t)n_wanted, export->left));
-                        if (n < 0 && errno == EINTR)
-                                continue;
-                        if (n <= 0) {
-                                error_fail_errno(error, n < 0 ? errno : EIO, "failed to copy to tar");
-                                return -1;
-                        }
-                        digester_update(export->digester, to, (size_t)n);
-                        export->left -= n;
-                        return n;
-                }
-                static const guint8 zeros[2 * TAR_BLOCK];
-                if (export->padding > 0) {
-                        g_byte_array_append(export->header, zeros, (guint) export->padding);
-                        export->padding = 0;
-                        continue;
-                }
-                if (export->writing && !close_record(export, error))
-                        return -1;
-                export->writing = export->record < export->records->len;
-                if (export->writing) {
-                        if (!open_record(export, error))
-                                return -1;
-                } else if (!export->finished) {
-                        export->finished = true;
-                        g_byte_array_append(export->header, zeros, sizeof(zeros));
-                } else {
-                        return 0;
-                }
-        }
-}
-
-static void send_on(struct export *export)
-{
-        uint8_t piece[PIECE_BYTES];
-        GError *error = NULL;
-        while (export->window > 0 && !export->blocked) {
-                ssize_t n = next_bytes(export, piece, (size_t)MIN(export->window, PIECE_BYTES), &error);
-                if (n < 0)
-                        operation_fail(export->operation, error);
-                if (n <= 0) {
-                        export->ended = true;
-                        if (n == 0)
-                                progress_event(export->operation->progress, "Completed export", NULL, NULL);
-                        operation_release(export->operation);
-                        return;
-                }
-                TransferTypes__Data data = TRANSFER_TYPES__DATA__INIT;
-                data.data = (ProtobufCBinaryData){(size_t)n, piece};
-                export->window -= n;
-                export->blocked = !stream_send(export->stream, &data.base);
-        }
-}
-
-struct event {
-        struct export *export;
-        int64_t update; // 0: writable; -1: the client is gone
-};
-
-static void on_event_here(void *data)
-{
-        struct event *event = data;
-        struct export *export = event->export;
-        if (!export->ended && event->update < 0 && stream_is_ended(export->stream)) {
-                GError *error = NULL;
-                error_fail(&error, ERROR_CANCELED, "the export stream has ended");
-                operation_fail(export->operation, error);
-        }
-        if (event->update > 0)
-                export->window += event->update;
-        if (event->update == 0)
-                export->blocked = false;
-        if (!export->ended && operation_failed(export->operation)) {
-                export->ended = true;
-                operation_release(export->operation);
-        } else if (!export->ended && export->records->len > 0 && export->operation->next == NULL) {
-                send_on(export);
-        }
-        operation_unref(export->operation);
-        g_free(event);
-}
-
-static void submit_event(struct export *export, int64_t update)
-{
-        struct event *event = g_new(struct event, 1);
-        *event = (struct event){export, update};
-        operation_ref(export->operation);
-        operation_submit(export->operation, on_event_here, event);
-}
-
-static void on_message(void *data, const char *type_url, const void *value, size_t n_value)
-{
-        TransferTypes__WindowUpdate *update = transfer_types__window_update__unpack(NULL, n_value, value);
-        if (update != NULL && update->update > 0)
-                submit_event(data, update->update);
-        if (update != NULL)
-                transfer_types__window_update__free_unpacked(update, NULL);
-}
-
-static void on_writable(void *data)
-{
-        submit_event(data, 0);
-}
-
-static void on_stream_end(void *data)
-{
-        submit_event(data, -1);
-}
-
-static void on_stream_free(void *data)
-{
-        operation_unref(((struct export *)data)->operation);
 }
 
 // ---- the steps
@@ -540,14 +329,13 @@ static void on_collected(struct operation *operation)
                 operation_fail(operation, error);
                 return;
         }
-        operation_hold(operation); // until the archive has gone out
-        export->ended = false;
-        send_on(export);
+        outflow_start(export->outflow, export->records);
 }
 
 static void on_fail(struct operation *operation)
 {
-        submit_event(operation->state, -1);
+        struct export *export = operation->state;
+        outflow_stop(export->outflow);
 }
 
 // An image's target with the annotations that name it, and where its content came from.
@@ -624,23 +412,15 @@ static void choose_platforms(struct export *export)
 
 void export_begin(struct operation *operation)
 {
-        static const struct stream_reader reader = {.on_message = on_message,
-                .on_end = on_stream_end,
-                .on_writable = on_writable,
-                .on_free = on_stream_free};
         struct export *export = g_new0(struct export, 1);
         export->operation = operation;
         export->request = operation->request->destination.export;
-        export->stream = operation->request->destination.stream;
         export->visits = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
         export->algorithms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        export->records = g_ptr_array_new_with_free_func(record_free);
+        export->records = g_ptr_array_new_with_free_func(outflow_record_free);
         export->targets = g_array_new(FALSE, FALSE, sizeof(struct node));
         export->target_names = g_ptr_array_new();
         export->docker = g_ptr_array_new_with_free_func(docker_image_free);
-        export->header = g_byte_array_new();
-        export->fd = -1;
-        export->ended = true; // nothing is sent yet
         export->inspector = inspector_new(operation->service->differ->unpacker, operation->stop);
         operation->state = export;
         operation->state_free = export_free;
@@ -648,8 +428,7 @@ void export_begin(struct operation *operation)
         operation->next = on_collected;
         choose_platforms(export);
         progress_event(operation->progress, "Exporting", NULL, NULL);
-        operation_ref(operation); // on_stream_free gives it back
-        stream_attach(export->stream, &reader, export);
+        export->outflow = outflow_new(operation, operation->request->destination.stream);
         GError *error = NULL;
         if (!add_targets(export, &error))
                 operation_fail(operation, error);

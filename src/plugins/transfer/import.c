@@ -3,14 +3,12 @@
 // An archive from a client's stream into the image store. The bytes go through a pipe to a worker that takes the
 // archive apart; its files come back one after the other and become blobs, whatever they are called. What they mean is
 // known at the end: an OCI layout's index.json, or the images of a Docker archive, for which manifests and an index are
-// written here. Then the index is walked like that of a pull, with nothing to fetch. The client may send as much as the
-// window says; the window is reopened as the worker takes the bytes.
+// written here. Then the index is walked like that of a pull, with nothing to fetch.
 #include "base/digest.h"
-#include "base/fd.h"
 #include "base/filter.h"
 #include "base/identifier.h"
 #include "base/reference.h"
-#include "io/loop.h"
+#include "plugins/transfer/inflow.h"
 #include "plugins/transfer/kinds.h"
 #include "plugins/transfer/oci_json.h"
 #include "plugins/transfer/progress.h"
@@ -19,9 +17,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-#include <uv.h>
 
-enum { WINDOW_BYTES = 1024 * 1024, PIPE_BYTES = 1024 * 1024 };
 #define INDEX_TYPE "application/vnd.oci.image.index.v1+json"
 #define DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
 #define DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
@@ -35,13 +31,7 @@ struct archived { // a file of the archive, now a blob
 
 struct import {
         struct operation *operation;
-        struct stream *stream;
-        // The way in, on the operation's strand:
-        int pipe_fd; // write end
-        GByteArray *buffer;
-        size_t n_written, n_consumed;
-        bool stream_ended, watching;
-        struct loop_watch *watch; // the loop's
+        struct inflow *inflow;
         // The worker's files, on the split's strand until its end:
         struct split *split;
         GHashTable *files; // name → struct archived *
@@ -77,135 +67,14 @@ static void import_free(void *data)
                 worker__archive_end__free_unpacked(import->end, NULL);
         if (import->split != NULL)
                 split_unref(import->split);
-        fd_close(&import->pipe_fd);
-        g_byte_array_unref(import->buffer);
+        if (import->inflow != NULL)
+                inflow_free(import->inflow);
         g_hash_table_unref(import->files);
         g_array_unref(import->manifests);
         g_free(import->prefix);
         g_free(import->name);
         g_free(import->compression);
         g_free(import);
-}
-
-// ---- the way in
-
-struct piece {
-        struct import *import;
-        GByteArray *bytes; // NULL: the end
-};
-
-static void close_pipe(struct import *import)
-{
-        g_byte_array_set_size(import->buffer, 0);
-        import->n_written = 0;
-        fd_close(&import->pipe_fd);
-}
-
-static void reopen_window(struct import *import)
-{
-        if (import->n_consumed < WINDOW_BYTES / 2)
-                return;
-        TransferTypes__WindowUpdate update = TRANSFER_TYPES__WINDOW_UPDATE__INIT;
-        update.update = (int32_t)import->n_consumed;
-        import->n_consumed = 0;
-        stream_send(import->stream, &update.base);
-}
-
-static void write_on(struct import *import);
-
-static void on_writable_here(void *data)
-{
-        struct import *import = data;
-        import->watching = false;
-        write_on(import);
-        operation_release(import->operation);
-}
-
-static void on_writable(void *data, int events)
-{
-        struct import *import = data;
-        loop_watch_stop(g_steal_pointer(&import->watch));
-        operation_submit(import->operation, on_writable_here, import);
-}
-
-static void start_watch(void *data)
-{
-        struct import *import = data;
-        import->watch =
-                loop_watch_start(import->operation->service->loop, import->pipe_fd, UV_WRITABLE, on_writable, import);
-}
-
-static void write_on(struct import *import)
-{
-        while (import->pipe_fd >= 0 && import->n_written < import->buffer->len) {
-                ssize_t n = write(import->pipe_fd, import->buffer->data + import->n_written,
-                        import->buffer->len - import->n_written);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0 && errno == EAGAIN) {
-                        import->watching = true;
-                        operation_hold(import->operation);
-                        loop_post(import->operation->service->loop, start_watch, import);
-                        return;
-                }
-                if (n < 0) {
-                        close_pipe(import); // the worker has ended, with its own reason or with all that it needs
-                        return;
-                }
-                import->n_written += (size_t)n;
-                import->n_consumed += (size_t)n;
-        }
-        g_byte_array_set_size(import->buffer, 0);
-        import->n_written = 0;
-        if (import->stream_ended)
-                close_pipe(import);
-        else
-                reopen_window(import);
-}
-
-static void on_piece(void *data)
-{
-        struct piece *piece = data;
-        struct import *import = piece->import;
-        if (piece->bytes == NULL)
-                import->stream_ended = true;
-        else if (import->pipe_fd >= 0)
-                g_byte_array_append(import->buffer, piece->bytes->data, piece->bytes->len);
-        if (!import->watching && !operation_failed(import->operation))
-                write_on(import);
-        if (piece->bytes != NULL)
-                g_byte_array_unref(piece->bytes);
-        operation_unref(import->operation);
-        g_free(piece);
-}
-
-static void submit_piece(struct import *import, GByteArray *bytes)
-{
-        struct piece *piece = g_new(struct piece, 1);
-        *piece = (struct piece){import, bytes};
-        operation_ref(import->operation);
-        operation_submit(import->operation, on_piece, piece);
-}
-
-static void on_message(void *data, const char *type_url, const void *value, size_t n_value)
-{
-        TransferTypes__Data *message = transfer_types__data__unpack(NULL, n_value, value);
-        if (message == NULL)
-                return;
-        GByteArray *bytes = g_byte_array_sized_new((guint)message->data.len);
-        g_byte_array_append(bytes, message->data.data, (guint)message->data.len);
-        transfer_types__data__free_unpacked(message, NULL);
-        submit_piece(data, bytes);
-}
-
-static void on_stream_end(void *data)
-{
-        submit_piece(data, NULL);
-}
-
-static void on_stream_free(void *data)
-{
-        operation_unref(((struct import *)data)->operation);
 }
 
 // ---- files, on the split's strand
@@ -578,8 +447,8 @@ static void on_fail(struct operation *operation)
                 walk_stop(import->walk);
         if (import->split != NULL)
                 split_abort(import->split, operation->error);
-        if (!import->watching)
-                close_pipe(import);
+        if (import->inflow != NULL)
+                inflow_stop(import->inflow);
 }
 
 static bool start_split(struct import *import, GError **error)
@@ -589,25 +458,18 @@ static bool start_split(struct import *import, GError **error)
         int fds[2];
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return error_fail_errno(error, errno, "make a pipe");
-        fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
-        fcntl(fds[1], F_SETFL, O_NONBLOCK);
-        import->pipe_fd = fds[1];
         operation_hold(operation); // on_split_here gives it back
         import->split = split_start(operation->service->differ->unpacker, fds[0], operation->stop, &handler, import);
         close(fds[0]);
+        import->inflow = inflow_start(operation, operation->request->source.stream, fds[1]);
         return true;
 }
 
 void import_begin(struct operation *operation)
 {
-        static const struct stream_reader reader = {
-                .on_message = on_message, .on_end = on_stream_end, .on_free = on_stream_free};
         struct import *import = g_new0(struct import, 1);
         g_autofree char *random = identifier_random_hex(6);
         import->operation = operation;
-        import->stream = operation->request->source.stream;
-        import->pipe_fd = -1;
-        import->buffer = g_byte_array_new();
         import->files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, archived_free);
         import->manifests = g_array_new(FALSE, FALSE, sizeof(struct node));
         import->prefix = g_strconcat("import-", random, NULL);
@@ -618,13 +480,7 @@ void import_begin(struct operation *operation)
         GError *error = NULL;
         if (operation->request->source.import->force_compress)
                 error_fail(&error, ERROR_UNIMPLEMENTED, "compression of imported layers: not implemented");
-        if (error != NULL || !start_split(import, &error)) {
-                operation_fail(operation, error);
-                return;
-        }
         import->inspector = inspector_new(operation->service->differ->unpacker, operation->stop);
-        operation_ref(operation); // on_stream_free gives it back
-        stream_attach(import->stream, &reader, import);
-        import->n_consumed = WINDOW_BYTES;
-        reopen_window(import);
+        if (error != NULL || !start_split(import, &error))
+                operation_fail(operation, error);
 }
