@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "core/stream.h"
+#include "io/loop.h"
 #include "plugins/transfer/operation.h"
 #include "plugins/transfer/progress.h"
 #include "plugins/transfer/tar_writer.h"
@@ -16,7 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PIECE_BYTES = 32 * 1024 };
+enum { PIECE_BYTES = 32 * 1024, CLIENT_WINDOW = 64 * 1024, WAIT_MS = 30, MAX_WAITS = 60 };
+enum { WRITABLE = 0, GONE = -1, WAITED = -2 }; // events that are no updates of the window
 
 struct outflow {
         struct operation *operation;
@@ -30,7 +32,9 @@ struct outflow {
         int fd;
         int64_t left, padding;
         struct digester *digester;
-        bool writing, finished;
+        bool writing, finished, all_sent;
+        unsigned n_waits;
+        struct loop_timer *timer; // the loop's
 };
 
 void outflow_record_free(void *data)
@@ -135,6 +139,60 @@ static ssize_t next_bytes(struct outflow *outflow, uint8_t *to, size_t n_wanted,
         }
 }
 
+static void stop_timer(void *data)
+{
+        struct outflow *outflow = data;
+        if (outflow->timer != NULL) {
+                loop_timer_stop(g_steal_pointer(&outflow->timer));
+                operation_unref(outflow->operation); // the timer's
+        }
+        operation_unref(outflow->operation);
+}
+
+static void finish(struct outflow *outflow)
+{
+        outflow->ended = true;
+        if (outflow->all_sent) {
+                operation_ref(outflow->operation);
+                loop_post(outflow->operation->service->loop, stop_timer, outflow);
+        }
+        if (!operation_failed(outflow->operation))
+                progress_event(outflow->operation->progress, "Completed export", NULL, NULL);
+        operation_release(outflow->operation);
+}
+
+static void submit_event(struct outflow *outflow, int64_t update);
+
+static void on_timeout(void *data)
+{
+        struct outflow *outflow = data;
+        outflow->timer = NULL;
+        submit_event(outflow, WAITED);
+        operation_unref(outflow->operation);
+}
+
+static void start_timer(void *data)
+{
+        struct outflow *outflow = data;
+        outflow->timer = loop_timer_start(outflow->operation->service->loop, WAIT_MS, on_timeout, outflow);
+}
+
+// Everything has been sent. containerd's clients drop what they have not consumed when the answer comes. That they have
+// shows in the window, which they reopen as they consume, but only roughly: so the end waits a moment besides; and not
+// for ever, as others may count otherwise. False: not yet.
+static bool wait_for_reader(struct outflow *outflow)
+{
+        bool read = outflow->window >= CLIENT_WINDOW && outflow->n_waits > 0;
+        if (read || outflow->n_waits >= MAX_WAITS)
+                return true;
+        if (!outflow->all_sent) {
+                outflow->all_sent = true;
+                operation_ref(outflow->operation); // the timer's
+                loop_post(outflow->operation->service->loop, start_timer, outflow);
+        }
+        return false;
+}
+
 static void send_on(struct outflow *outflow)
 {
         uint8_t piece[PIECE_BYTES];
@@ -143,11 +201,10 @@ static void send_on(struct outflow *outflow)
                 ssize_t n = next_bytes(outflow, piece, (size_t)MIN(outflow->window, PIECE_BYTES), &error);
                 if (n < 0)
                         operation_fail(outflow->operation, error);
+                if (n == 0 && !wait_for_reader(outflow))
+                        return;
                 if (n <= 0) {
-                        outflow->ended = true;
-                        if (n == 0)
-                                progress_event(outflow->operation->progress, "Completed export", NULL, NULL);
-                        operation_release(outflow->operation);
+                        finish(outflow);
                         return;
                 }
                 TransferTypes__Data data = TRANSFER_TYPES__DATA__INIT;
@@ -159,25 +216,28 @@ static void send_on(struct outflow *outflow)
 
 struct event {
         struct outflow *outflow;
-        int64_t update; // 0: writable; -1: the client is gone
+        int64_t update; // of the window, or one of the constants above
 };
 
 static void on_event_here(void *data)
 {
         struct event *event = data;
         struct outflow *outflow = event->outflow;
-        if (!outflow->ended && event->update < 0 && stream_is_ended(outflow->stream)) {
+        if (!outflow->ended && event->update == GONE && stream_is_ended(outflow->stream)) {
                 GError *error = NULL;
                 error_fail(&error, ERROR_CANCELED, "the export stream has ended");
                 operation_fail(outflow->operation, error);
         }
         if (event->update > 0)
                 outflow->window += event->update;
-        if (event->update == 0)
+        if (event->update == WRITABLE)
                 outflow->blocked = false;
+        if (event->update == WAITED && !outflow->ended) {
+                outflow->n_waits++;
+                outflow->all_sent = false; // so that another wait begins if this was not enough
+        }
         if (!outflow->ended && operation_failed(outflow->operation)) {
-                outflow->ended = true;
-                operation_release(outflow->operation);
+                finish(outflow);
         } else if (!outflow->ended && outflow->records != NULL) {
                 send_on(outflow);
         }
@@ -204,12 +264,12 @@ static void on_message(void *data, const char *type_url, const void *value, size
 
 static void on_writable(void *data)
 {
-        submit_event(data, 0);
+        submit_event(data, WRITABLE);
 }
 
 static void on_stream_end(void *data)
 {
-        submit_event(data, -1);
+        submit_event(data, GONE);
 }
 
 static void on_stream_free(void *data)
@@ -227,7 +287,7 @@ void outflow_start(struct outflow *outflow, const GPtrArray *records)
 
 void outflow_stop(struct outflow *outflow)
 {
-        submit_event(outflow, -1);
+        submit_event(outflow, GONE);
 }
 
 void outflow_free(struct outflow *outflow)
