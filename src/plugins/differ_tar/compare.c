@@ -37,8 +37,7 @@ static void unmount(char **directory)
 {
         g_autoptr(GError) error = NULL;
         if (*directory != NULL)
-                mount_temp_remove(
-                        g_steal_pointer(directory), &error); // what stays is lazily detached at the next start
+                mount_temp_remove(g_steal_pointer(directory), &error); // what stays goes with the next start
 }
 
 static void finish(struct compare *compare, const struct differ_compare_result *result, const GError *error)

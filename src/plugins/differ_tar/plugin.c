@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plugins/differ_tar/plugin.h"
 
+#include "base/log.h"
 #include "core/content.h"
 #include "plugins/differ_tar/differ.h"
+#include "sys/mounts.h"
+
+#include <unistd.h>
 
 static const struct differ_ops ops = {
         .apply = differ_tar_apply,
@@ -11,6 +15,22 @@ static const struct differ_ops ops = {
         .unref = differ_tar_unref,
         .compare = differ_tar_compare,
 };
+
+// What a daemon that was killed had mounted for the time being.
+static void clear_mounts(const char *path)
+{
+        g_autoptr(GError) error = NULL;
+        if (!unmount_below(path, &error)) {
+                log_warn("temporary mounts of an earlier run stay", "path", path, "error", error->message);
+                return;
+        }
+        g_autoptr(GDir) directory = g_dir_open(path, 0, NULL);
+        const char *name;
+        while (directory != NULL && (name = g_dir_read_name(directory)) != NULL) {
+                g_autofree char *below = g_build_filename(path, name, NULL);
+                rmdir(below);
+        }
+}
 
 static void *init(struct plugin_host *host, GError **error)
 {
@@ -31,6 +51,7 @@ static void *init(struct plugin_host *host, GError **error)
         differ->lanes = options.lanes;
         differ->content = plugin_host_get(host, PLUGIN_CONTENT, "content");
         differ->mounts_dir = g_strdup(plugin_host_state_dir(host));
+        clear_mounts(differ->mounts_dir);
         return differ;
 }
 
