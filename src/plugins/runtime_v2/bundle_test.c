@@ -2,8 +2,10 @@
 #include "base/error.h"
 #include "containerd/bootstrap.pb-c.h"
 #include "plugins/runtime_v2/bundle.h"
+#include "sys/spawn.h"
 #include "sys/tree.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -134,6 +136,26 @@ static void newer_shims_are_refused(void)
         g_assert_false(bundle_parse_address("", 0, &parsed, NULL));
 }
 
+static void strays_end_and_others_do_not(struct fixture *f, const void *unused)
+{
+        create(f->bundle);
+        struct child stray, other;
+        const char *const argv[] = {"sleep", "1000", NULL};
+        struct spawn_options options = {.path = "sleep", .argv = argv, .cwd = f->bundle->path};
+        g_assert_true(spawn(&options, &stray, NULL));
+        options.cwd = f->dir;
+        g_assert_true(spawn(&options, &other, NULL));
+        bundle_end_strays(f->bundle);
+        int status;
+        g_assert_true(child_wait(&stray, &status, NULL));
+        g_assert_cmpint(child_exit_code(status), ==, 128 + SIGTERM);
+        g_assert_false(child_try_wait(&other, &status));
+        child_kill(&other, SIGKILL);
+        g_assert_true(child_wait(&other, &status, NULL));
+        close(stray.pidfd);
+        close(other.pidfd);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -142,6 +164,7 @@ int main(int argc, char **argv)
         ADD(create_refuses_what_is_there);
         ADD(delete_leaves_nothing);
         ADD(shim_is_found_again);
+        ADD(strays_end_and_others_do_not);
         g_test_add_func("/bundle/all_three_forms_of_address_are_understood", all_three_forms_of_address_are_understood);
         g_test_add_func("/bundle/newer_shims_are_refused", newer_shims_are_refused);
         return g_test_run();

@@ -82,6 +82,8 @@ static void connect_shim(void *data)
         struct task *task = load->task;
         if (bundle_load_shim(task->bundle, &task->binary, &load->address, &load->error))
                 load->fd = rpc_connect_unix(load->address.address, CONNECT_TIMEOUT_MS, &load->error);
+        else
+                bundle_end_strays(task->bundle);
         task->log_fd = bundle_open_log(task->bundle, NULL);
         loop_post(task->manager->loop, on_connected, load);
 }
