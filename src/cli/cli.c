@@ -71,7 +71,7 @@ bool cli_connect(struct cli *cli)
                 return true;
         const char *advice = NULL;
         if (skiff_error_code(error) == SKIFF_NOT_FOUND || skiff_error_code(error) == SKIFF_UNAVAILABLE)
-                advice = "No daemon runs there. Start it (systemctl start skiffd, or skiffd as root), or name another "
+                advice = "No daemon runs there. Start it (systemctl start skiff, or skiffd as root), or name another "
                          "daemon's socket by --address or SKIFF_ADDRESS.";
         else if (skiff_error_code(error) == SKIFF_PERMISSION_DENIED)
                 advice = "The socket belongs to root: use sudo, or give it to your group ([grpc] gid in the daemon's "

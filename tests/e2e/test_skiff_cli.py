@@ -252,7 +252,7 @@ def test_errors_say_what_to_do(skiff, run, tmp_path):
         assert got.code == 125 and got.out == "", got
         assert all(word in got.err for word in words), got.err
 
-    refused(skiff("ps", "--address", str(tmp_path / "none.sock")), "no such socket", "systemctl start skiffd")
+    refused(skiff("ps", "--address", str(tmp_path / "none.sock")), "no such socket", "systemctl start skiff")
     refused(run("missing"), 'image "docker.io/library/missing:latest": not found', "skiff pull docker.io/library/missing:latest")
     refused(run("UPPER"), "must be lowercase")
     refused(run("-u", "nobody-there", SHORT), 'no user "nobody-there"')
@@ -308,9 +308,13 @@ def test_library_example_runs_a_container(skiff, daemon, tmp_path):
         ["cc", f"-I{env.REPO}/include", env.REPO / "tests/client/example.c", "-o", program, f"-L{library}", "-lskiff",
          f"-Wl,-rpath,{library}"], check=True,
     )
-    client = subprocess.run([program, daemon.socket], capture_output=True, text=True, timeout=30, check=True)
-    assert client.stdout.startswith("library ")
-    # Its namespace is its own: what it wants is not there, and it says so.
-    daemon.namespaces.add("example")
-    missing = subprocess.run([program, daemon.socket, "none", "true"], capture_output=True, text=True, timeout=30, check=False)
-    assert missing.returncode == 1 and "error 5" in missing.stderr
+    assert proc.run([program, daemon.socket]).ok().out.startswith("library ")
+    missing = proc.run([program, daemon.socket, SHORT, "true"])
+    assert missing.code == 1 and missing.err.startswith("error 5: ")
+
+    daemon.namespaces.add("example")  # the program's own
+    skiff("import", "-q", str(tmp_path / "image.tar"), SKIFF_NAMESPACE="example").ok()
+    got = proc.run([program, daemon.socket, SHORT, "sh", "-c", "echo hello; echo error >&2; exit 5"])
+    assert (got.code, got.out, got.err) == (5, "hello\n", "error\n")
+    skiff("rmi", "--sync", SHORT, SKIFF_NAMESPACE="example").ok()
+    skiff("namespaces", "rm", "example").ok()
