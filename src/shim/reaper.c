@@ -27,7 +27,7 @@ struct reaper {
         struct loop_watch *watch;
         GArray *entries; // of struct entry
         unsigned n_holds;
-        bool check_posted;
+        bool check_posted, freed;
 };
 
 // False: still running.
@@ -89,6 +89,10 @@ static void check(void *data)
 {
         struct reaper *reaper = data;
         reaper->check_posted = false;
+        if (reaper->freed) {
+                g_free(reaper);
+                return;
+        }
         reap_watched(reaper);
         sweep_strangers(reaper);
 }
@@ -139,7 +143,9 @@ void reaper_free(struct reaper *reaper)
         loop_watch_stop(reaper->watch);
         fd_close(&reaper->signal_fd);
         g_array_unref(reaper->entries);
-        g_free(reaper);
+        reaper->freed = true;
+        if (!reaper->check_posted)
+                g_free(reaper);
 }
 
 void reaper_watch(struct reaper *reaper, pid_t pid, reaper_fn fn, void *data)
