@@ -2,6 +2,7 @@
 """A private daemon: root, state, socket and log in a directory of its own; skiffd, or containerd for the comparison."""
 
 import os
+import secrets
 import pathlib
 import re
 import shutil
@@ -39,7 +40,7 @@ class Daemon:
         self.socket = self.dir / "d.sock"
         self.log_path = self.dir / "log"
         # Namespaces are unique to a daemon, because they name control groups, which belong to the whole machine.
-        self.namespace = f"e2e-{os.getpid()}-{Daemon.count}"
+        self.namespace = f"e2e-{secrets.token_hex(4)}-{Daemon.count}"
         self.namespaces = {self.namespace}
         self.environment = dict(os.environ, **(environment or {}))
         self.child = None
