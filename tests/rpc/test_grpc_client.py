@@ -105,7 +105,8 @@ def test_errors(run):
 
 
 def test_deadline(run):
-    assert run("unary", "Slow", "", "100") == ["error 4 context deadline exceeded"]
+    # Ours, or grpc-core's where the server's clock ran out first.
+    assert run("unary", "Slow", "", "100") in (["error 4 context deadline exceeded"], ["error 4 Deadline Exceeded"])
 
 
 def test_limit_of_messages(run):
