@@ -77,7 +77,7 @@ static void set_oom_score(int64_t score)
         if (score == 0)
                 return;
         g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, score);
-        g_autoptr(GError) error = NULL;
+        g_autoptr(GError) G_GNUC_UNUSED error = NULL;
         fd_auto int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
         if (fd < 0 || write(fd, text, strlen(text)) < 0)
                 log_warn("cannot set oom_score", "value", text, "error", g_strerror(errno));

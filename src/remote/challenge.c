@@ -49,7 +49,7 @@ static char *read_value(const char **text)
         if (**text == '"')
                 return read_quoted(text);
         const char *start = *text;
-        g_autofree char *lower = read_token(text);
+        g_autofree G_GNUC_UNUSED char *lower = read_token(text);
         return g_strndup(start, (gsize)(*text - start));
 }
 

@@ -13,12 +13,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (reference_parse(text, &reference, &error)) {
                 g_assert_cmpstr(reference.host, !=, "");
                 g_assert_null(strstr(reference.repository, ".."));
-                g_autofree char *tag = reference_tag(&reference);
+                g_autofree G_GNUC_UNUSED char *tag = reference_tag(&reference);
                 reference_done(&reference);
         } else {
                 g_assert_nonnull(error);
         }
-        g_autofree char *oci = reference_oci_name(text);
+        g_autofree G_GNUC_UNUSED char *oci = reference_oci_name(text);
         g_autofree char *full = reference_normalize(text, NULL);
         if (full == NULL)
                 return 0;

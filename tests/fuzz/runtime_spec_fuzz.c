@@ -10,9 +10,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         const char *text = (const char *)data;
         unsigned major, minor;
-        g_autofree char *annotation = runtime_spec_annotation(text, size, "a");
-        g_autofree char *changed = runtime_spec_with_version(text, size, "1.0.2");
-        g_autofree char *process = process_spec_with_terminal(text, size, true, NULL);
+        g_autofree G_GNUC_UNUSED char *annotation = runtime_spec_annotation(text, size, "a");
+        g_autofree G_GNUC_UNUSED char *changed = runtime_spec_with_version(text, size, "1.0.2");
+        g_autofree G_GNUC_UNUSED char *process = process_spec_with_terminal(text, size, true, NULL);
         runtime_spec_has_own_pid_namespace(text, size);
         runtime_spec_version(text, size, &major, &minor);
         return 0;
