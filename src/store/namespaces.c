@@ -104,7 +104,6 @@ static bool remove_namespace(struct tx *tx, const char *name, GError **error)
         int changes;
         if (!remove_rows(tx, name, &changes, error))
                 return false;
-        tx->removed = true;
         return changes > 0 || error_fail(error, ERROR_NOT_FOUND, "namespace \"%s\": not found", name);
 }
 

@@ -281,6 +281,26 @@ static void tells_of_commits_that_changed_something(struct fixture *fixture, con
         g_assert_cmpint(observed.n_removed, ==, 1);
 }
 
+static bool remove_namespace(struct tx *tx, void *data, GError **error)
+{
+        struct step *step = data;
+        return step->metadata->namespaces->remove(tx, step->name, error);
+}
+
+// Only an empty one can be removed, so no garbage comes of it: what is unreferenced elsewhere keeps its time.
+static void a_removed_namespace_asks_for_no_collection(struct fixture *fixture, const void *data)
+{
+        struct observed observed = {0};
+        add_image(fixture, "one");
+        struct step image = {.metadata = fixture->metadata, .name = "one"};
+        g_assert_true(metadata_write(fixture->metadata, TX_RELAXED, remove_image, &image, NULL));
+        fixture->metadata->ops->observe(fixture->metadata, observe, &observed);
+        struct step step = {.metadata = fixture->metadata, .name = "default"};
+        g_assert_true(metadata_write(fixture->metadata, TX_RELAXED, remove_namespace, &step, NULL));
+        g_assert_cmpint(observed.n, ==, 1);
+        g_assert_cmpint(observed.n_removed, ==, 0);
+}
+
 static void note_touch(void *data, enum resource_type type, const char *namespace_, const char *key)
 {
         GString *notes = data;
@@ -645,6 +665,7 @@ int main(int argc, char **argv)
                 {"/store/reads_see_one_snapshot", reads_see_one_snapshot},
                 {"/store/walks_nest", walks_nest},
                 {"/store/tells_of_commits_that_changed_something", tells_of_commits_that_changed_something},
+                {"/store/a_removed_namespace_asks_for_no_collection", a_removed_namespace_asks_for_no_collection},
                 {"/store/notes_what_is_written_meanwhile", notes_what_is_written_meanwhile},
                 {"/store/refuses_a_newer_schema", refuses_a_newer_schema},
                 {"/store/refuses_a_second_daemon", refuses_a_second_daemon},
