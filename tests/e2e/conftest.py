@@ -228,6 +228,16 @@ def api(daemon):
         yield found
 
 
+@pytest.fixture
+def held(daemon):
+    """The API, with a lease that holds all that is made: what nobody holds may be collected at any moment."""
+    with Api(daemon) as found:
+        found.leases.Create(id="test")
+        found.hold("test")
+        yield found
+        found.leases.Delete(id="test", sync=True)
+
+
 @pytest.fixture(scope="session")
 def registry():
     if not DockerRegistry.program():

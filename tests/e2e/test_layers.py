@@ -45,7 +45,7 @@ class Unpacker:
             # Held by a lease until the test is over: what nobody holds may be collected at any moment.
             if not [found for found in api.leases.List().leases if found.id == "test"]:
                 api.leases.Create(id="test")
-            api._metadata.append(("containerd-lease", "test"))
+            api.hold("test")
             parent = ""
             for i, layer in enumerate(image.layers):
                 mounts = api.snapshots.Prepare(snapshotter="overlayfs", key=f"a{i}", parent=parent).mounts

@@ -142,6 +142,10 @@ class Api:
         setattr(self, name, service)
         return service
 
+    def hold(self, lease):
+        """From now on, this lease holds what calls make."""
+        self._metadata.append(("containerd-lease", lease))
+
     def without_namespace(self):
         other = Api(self.daemon, "")
         other._metadata = []
