@@ -198,4 +198,5 @@ def test_directories_go_with_their_snapshots(snapshots, daemon):
     s.Remove(key="dir")
     s.api.leases.Create(id="collect")
     s.api.leases.Delete(id="collect", sync=True)
+    s.Cleanup()  # a removal answers before its directory is gone
     assert len(os.listdir(where)) == before
