@@ -40,10 +40,6 @@ struct plugin_requirement {
         const char *id; // NULL: every plugin of that type, and none is fine
 };
 
-struct plugin_platform {
-        const char *os, *architecture;
-};
-
 // One key of the plugin's table in the configuration file. The default is written as in TOML ("3", "false",
 // "'walking'", "['a', 'b']") and says the type.
 struct plugin_setting {

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Version, Introspection and Health: what clients ask first."""
 
+import os
 import re
 
+import grpc
+
 from harness import env, proc
+from harness.api import fails, message, to_any
+
+Code = grpc.StatusCode
 
 
 def test_version_is_one_that_clients_accept(ctr):
@@ -64,6 +70,40 @@ def test_plugin_details(ctr):
     out = ctr("plugins", "ls", "--detailed", "id==overlayfs").ok().out
     for word in ("Type:", "io.containerd.snapshotter.v1", "ID:", "overlayfs", "Exports:", "root", "Capabilities:"):
         assert word in out
+
+
+def test_plugins_tell_where_and_how(api):
+    """Directories and settings, under the names by which clients know them."""
+    exports = {(p.type.split(".")[2], p.id): dict(p.exports) for p in api.introspection.Plugins().plugins}
+    root = str(api.daemon.root)
+    for kind, plugin in (("content", "content"), ("snapshotter", "native"), ("snapshotter", "overlayfs")):
+        assert exports[kind, plugin] == {"root": f"{root}/io.containerd.{kind}.v1.{plugin}"}
+    assert exports["metadata", "bolt"]["policy"] == "shared"
+    assert os.path.exists(exports["metadata", "bolt"]["path"])
+    assert exports["gc", "scheduler"] == {
+        "DeletionThreshold": "0", "MutationThreshold": "100", "PauseThreshold": "0.02", "ScheduleDelay": "0s"
+    }
+    assert exports["runtime", "task"]["log-uri-schemes"] == "fifo,binary,binary-v2,file"
+
+
+def test_plugin_info(api):
+    info = api.introspection.PluginInfo(type="io.containerd.snapshotter.v1", id="overlayfs")
+    assert info.plugin.exports["root"].endswith("overlayfs") and not info.HasField("extra")
+    text = fails(Code.NOT_FOUND, api.introspection.PluginInfo, type="io.containerd.snapshotter.v1", id="none")
+    assert text == "plugin io.containerd.snapshotter.v1.none not found: not found"
+    options = to_any(message("containerd.runc.v1.Options")())
+    fails(Code.UNIMPLEMENTED, api.introspection.PluginInfo, type="io.containerd.grpc.v1", id="version", options=options)
+
+
+def test_server_says_who_it_is(api, daemon):
+    server = api.introspection.Server()
+    assert server.pid == daemon.pid and server.pidns == os.stat(f"/proc/{daemon.pid}/ns/pid").st_ino
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", server.uuid)
+    assert api.introspection.Server().uuid == server.uuid
+
+
+def test_bad_plugin_filters(api):
+    assert "parse error" in fails(Code.INVALID_ARGUMENT, api.introspection.Plugins, filters=["type=="])
 
 
 def test_plugin_filter_with_a_blank_after_the_comma(api):

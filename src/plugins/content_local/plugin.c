@@ -13,6 +13,7 @@ static void *init(struct plugin_host *host, GError **error)
                 error_fail(error, ERROR_FAILED_PRECONDITION, "there is no metadata store");
                 return NULL;
         }
+        plugin_host_export(host, "root", plugin_host_root_dir(host));
         return content_local_new(plugin_host_root_dir(host), metadata, plugin_host_get(host, PLUGIN_EVENT, "exchange"),
                 metadata->shares_content, error);
 }

@@ -7,6 +7,18 @@
 
 #include <stdlib.h>
 
+static void export_settings(struct plugin_host *host)
+{
+        char text[G_ASCII_DTOSTR_BUF_SIZE];
+        g_snprintf(text, sizeof text, "%" G_GINT64_FORMAT, plugin_host_config_int(host, "deletion_threshold"));
+        plugin_host_export(host, "DeletionThreshold", text);
+        g_snprintf(text, sizeof text, "%" G_GINT64_FORMAT, plugin_host_config_int(host, "mutation_threshold"));
+        plugin_host_export(host, "MutationThreshold", text);
+        g_ascii_formatd(text, sizeof text, "%g", plugin_host_config_double(host, "pause_threshold"));
+        plugin_host_export(host, "PauseThreshold", text);
+        plugin_host_export(host, "ScheduleDelay", plugin_host_config_string(host, "schedule_delay"));
+}
+
 static void *init(struct plugin_host *host, GError **error)
 {
         struct metadata *metadata = plugin_host_get(host, PLUGIN_METADATA, "bolt");
@@ -14,6 +26,7 @@ static void *init(struct plugin_host *host, GError **error)
                 error_fail(error, ERROR_FAILED_PRECONDITION, "the metadata store did not start");
                 return NULL;
         }
+        export_settings(host);
         const struct gc_options options = {
                 .pause_threshold = plugin_host_config_double(host, "pause_threshold"),
                 .deletion_threshold = plugin_host_config_int(host, "deletion_threshold"),

@@ -18,6 +18,8 @@ static void *init(struct plugin_host *host, GError **error)
                 return NULL;
         }
         g_autofree char *path = g_build_filename(plugin_host_root_dir(host), "metadata.sqlite", NULL);
+        plugin_host_export(host, "policy", policy);
+        plugin_host_export(host, "path", path);
         struct metadata *metadata = store_open(path, error);
         if (metadata != NULL)
                 metadata->shares_content = strcmp(policy, "shared") == 0;

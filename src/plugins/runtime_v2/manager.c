@@ -131,6 +131,7 @@ static void *init(struct plugin_host *host, GError **error)
         const char *own_shim = plugin_host_program(host, "containerd-shim-skiff-v2", error);
         if (own_shim == NULL)
                 return NULL;
+        plugin_host_export(host, "log-uri-schemes", "fifo,binary,binary-v2,file");
         struct manager *manager = g_new0(struct manager, 1);
         manager->runtime.ops = &runtime_ops;
         manager->loop = plugin_host_loop(host);
