@@ -79,6 +79,8 @@ static bool open_stream(
 {
         static const struct stream_carrier_ops ops = {
                 carrier_send, carrier_finish, carrier_pause, carrier_resume, carrier_release};
+        if (session->namespace_[0] != '\0' && !identifier_validate(session->namespace_, error))
+                return false;
         if (strcmp(bare_type(any->type_url), streaming__stream_init__descriptor.name) != 0)
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "can't unmarshal type \"%s\" to output \"%s\"",
                         any->type_url, streaming__stream_init__descriptor.name);

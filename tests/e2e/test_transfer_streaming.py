@@ -149,6 +149,47 @@ def test_a_stream_begins_with_its_name(place):
         list(wrong)
 
 
+def test_a_stream_that_nobody_reads_bounds_memory(place, daemon):
+    """What comes for a stream before a transfer takes it stays in the client, once the daemon holds enough."""
+    before = proc.memory_kb(daemon.pid, "Rss")
+    sent, part = 0, to_any(types("Data")(data=bytes(1 << 20)))
+
+    def pieces():
+        nonlocal sent
+        yield to_any(message("containerd.services.streaming.v1.StreamInit")(id="unread"))
+        for _ in range(200):
+            yield part
+            sent += 1
+
+    stream = place.streaming.Stream(pieces(), timeout=None)
+    next(stream)
+    stands_still = False
+    while not stands_still:
+        seen = sent
+        try:
+            proc.wait_until(lambda: sent != seen, 1)
+        except AssertionError:
+            stands_still = True
+    assert sent < 200
+    if env.DAEMON == "skiffd" and not env.sanitized():
+        assert proc.memory_kb(daemon.pid, "Rss") - before < 32 * 1024
+    place.version.Version(timeout=10)
+    stream.cancel()
+
+
+@pytest.mark.containerd_differs("containerd takes any namespace for a stream")
+def test_streams_of_a_namespace_that_is_none(place):
+    for bad in ("a/b", "-", "x" * 200):
+        stream = place.without_namespace().streaming.Stream(
+            iter([to_any(message("containerd.services.streaming.v1.StreamInit")(id="s"))]),
+            timeout=20,
+            metadata=[("containerd-namespace", bad)],
+        )
+        with pytest.raises(grpc.RpcError) as error:
+            list(stream)
+        assert error.value.code() == Code.INVALID_ARGUMENT
+
+
 def test_import_with_progress(place, archive):
     data = archive.read_bytes()
     stream, progress = Stream(place, "in"), Stream(place, "progress")
