@@ -20,7 +20,8 @@ struct commit {
         struct snapshot_place place;
         struct snapshot_usage usage;
         bool rebase;
-        GError *exists; // not a failure of the transaction: the lease is held all the same
+        bool known_blob; // it can be unpacked again
+        GError *exists;  // not a failure of the transaction: the lease is held all the same
 };
 
 static bool check_name(struct tx *tx, struct commit *commit, GError **error)
@@ -106,7 +107,6 @@ static bool replace_row(struct tx *tx, void *data, GError **error)
         int64_t sequence;
         if (!snapshots->next_sequence(tx, namespace_, snapshotter->name, &sequence, error))
                 return false;
-        bool known_blob = request->blob != NULL && request->diff_id != NULL;
         row.key = request->name;
         row.backend = arena_printf(commit->arena, "%s/%" G_GINT64_FORMAT "/%s", namespace_, sequence, request->name);
         row.kind = SNAPSHOT_COMMITTED;
@@ -114,10 +114,10 @@ static bool replace_row(struct tx *tx, void *data, GError **error)
         row.created_ns = row.updated_ns = clock_now_ns();
         row.inodes = commit->usage.inodes;
         row.size_bytes = commit->usage.size_bytes;
-        row.blob = known_blob ? request->blob : "";
-        row.diff_id = known_blob ? request->diff_id : "";
-        row.boot_id = known_blob ? snapshotter->boot_id : "";
-        row.synced = !known_blob;
+        row.blob = commit->known_blob ? request->blob : "";
+        row.diff_id = commit->known_blob ? request->diff_id : "";
+        row.boot_id = commit->known_blob ? snapshotter->boot_id : "";
+        row.synced = !commit->known_blob;
         return snapshots->remove(tx, namespace_, snapshotter->name, request->key, error) &&
                snapshots->insert(tx, namespace_, &row, error) &&
                lease_release(snapshotter->metadata, tx, commit->scope, snapshotter->lease_type, request->key, error);
@@ -134,8 +134,8 @@ static bool settle_directory(struct commit *commit, GError **error)
                 commit->usage = *request->usage;
         else if (!ops->measure(snapshotter->driver, &commit->place, &commit->usage, error))
                 return false;
-        bool later = request->blob != NULL || snapshotter->lazy_sync;
-        return later || ops->sync(snapshotter->driver, commit->place.directory, error);
+        return commit->known_blob || snapshotter->lazy_sync ||
+               ops->sync(snapshotter->driver, commit->place.directory, error);
 }
 
 static bool commit_new(struct commit *commit, GError **error)
@@ -158,7 +158,13 @@ bool snapshotter_commit(struct snapshotter *snapshotter, const struct scope *sco
         if (!labels_validate(&request->labels, "info.Labels", error))
                 return false;
         AUTO(arena) arena = arena_new();
-        struct commit commit = {.snapshotter = snapshotter, .scope = scope, .request = request, .arena = arena};
+        struct commit commit = {
+                .snapshotter = snapshotter,
+                .scope = scope,
+                .request = request,
+                .arena = arena,
+                .known_blob = request->blob != NULL && request->diff_id != NULL,
+        };
         bool ok = commit_new(&commit, error);
         if (ok && commit.exists != NULL) {
                 g_propagate_error(error, g_steal_pointer(&commit.exists));
@@ -167,7 +173,7 @@ bool snapshotter_commit(struct snapshotter *snapshotter, const struct scope *sco
         g_clear_error(&commit.exists);
         if (!ok)
                 return false;
-        if (request->blob != NULL)
+        if (commit.known_blob)
                 snapshotter_sync_later(snapshotter);
         if (snapshotter->exchange != NULL) {
                 Events__SnapshotCommit message = EVENTS__SNAPSHOT_COMMIT__INIT;

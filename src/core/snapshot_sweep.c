@@ -53,6 +53,13 @@ bool snapshotter_take_number(struct snapshotter *snapshotter, int64_t *ret_numbe
         }
 }
 
+void snapshotter_hold_number(struct snapshotter *snapshotter, int64_t number)
+{
+        uv_mutex_lock(&snapshotter->mutex);
+        g_hash_table_add(snapshotter->numbers_in_use, g_memdup2(&number, sizeof number));
+        uv_mutex_unlock(&snapshotter->mutex);
+}
+
 void snapshotter_let_go(struct snapshotter *snapshotter, int64_t number)
 {
         uv_mutex_lock(&snapshotter->mutex);
@@ -198,24 +205,13 @@ struct unsynced {
         struct arena *arena;
         GPtrArray *namespaces;
         GArray *rows; // of struct snapshot
-        bool torn;    // of another boot
-        snapshot_fn fn;
-        void *data;
 };
-
-static bool is_unsynced(const struct unsynced *unsynced, const struct snapshot *row)
-{
-        bool this_boot = strcmp(row->boot_id, unsynced->snapshotter->boot_id) == 0;
-        return row->kind == SNAPSHOT_COMMITTED && !row->synced && this_boot != unsynced->torn;
-}
 
 static bool note_unsynced(void *data, const char *namespace_, const struct snapshot *row)
 {
         struct unsynced *unsynced = data;
-        if (!is_unsynced(unsynced, row))
+        if (row->kind != SNAPSHOT_COMMITTED || row->synced || snapshotter_is_torn(unsynced->snapshotter, row))
                 return true;
-        if (unsynced->fn != NULL)
-                return unsynced->fn(unsynced->data, namespace_, row);
         g_ptr_array_add(unsynced->namespaces, arena_strdup(unsynced->arena, namespace_));
         g_array_append_val(unsynced->rows, *row);
         return true;
@@ -308,31 +304,6 @@ void snapshotter_sync_later(struct snapshotter *snapshotter)
                 snapshotter_submit(snapshotter, run_sync, NULL);
 }
 
-bool snapshotter_torn(struct snapshotter *snapshotter, struct arena *arena, snapshot_fn fn, void *data, GError **error)
-{
-        struct unsynced unsynced = {.snapshotter = snapshotter, .arena = arena, .torn = true, .fn = fn, .data = data};
-        return metadata_read(snapshotter->metadata, find_unsynced, &unsynced, error);
-}
-
-struct mark {
-        struct snapshotter *snapshotter;
-        const char *namespace_, *key;
-        int64_t number;
-};
-
-static bool mark_one(struct tx *tx, void *data, GError **error)
-{
-        const struct mark *mark = data;
-        return mark_row(mark->snapshotter, tx, mark->namespace_, mark->key, mark->number, error);
-}
-
-bool snapshotter_mark_synced(
-        struct snapshotter *snapshotter, const char *namespace_, const char *key, int64_t number, GError **error)
-{
-        struct mark mark = {snapshotter, namespace_, key, number};
-        return metadata_write(snapshotter->metadata, TX_DURABLE, mark_one, &mark, error);
-}
-
 // ---- at the start
 
 struct recover {
@@ -346,7 +317,8 @@ static bool check_row(void *data, const char *namespace_, const struct snapshot 
         struct snapshot_driver *driver = recover->snapshotter->driver;
         if (!row->synced)
                 recover->unsynced = true;
-        if (row->directory[0] != '\0' && !driver->ops->exists(driver, row->directory))
+        if (row->directory[0] != '\0' && !snapshotter_is_torn(recover->snapshotter, row) &&
+                !driver->ops->exists(driver, row->directory))
                 log_error("snapshot has no directory", "snapshotter", recover->snapshotter->name, "namespace",
                         namespace_, "key", row->key, "path", row->directory);
         return true;

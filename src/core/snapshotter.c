@@ -28,6 +28,11 @@ const char *snapshot_field(void *object, const char *const *path, size_t n, bool
         return NULL;
 }
 
+bool snapshotter_is_torn(const struct snapshotter *snapshotter, const struct snapshot *row)
+{
+        return row->kind == SNAPSHOT_COMMITTED && !row->synced && strcmp(row->boot_id, snapshotter->boot_id) != 0;
+}
+
 static char *read_boot_id(void)
 {
         g_autofree char *text = NULL;
@@ -106,6 +111,11 @@ bool snapshotter_chain(struct snapshotter *snapshotter, struct tx *tx, const cha
                         g_propagate_error(error, g_steal_pointer(&failure));
                         return false;
                 }
+                if (snapshotter_is_torn(snapshotter, &row))
+                        return error_fail(error, ERROR_DATA_LOSS,
+                                "snapshot %s was lost when the machine went down, and could not be unpacked again: "
+                                "remove it and pull its image",
+                                parent);
                 g_ptr_array_add(directories, (char *)row.directory);
                 parent = row.parent;
         }

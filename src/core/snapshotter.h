@@ -3,8 +3,9 @@
 // Snapshots as clients see them: keys in namespaces, on top of a driver's directories and the metadata store's rows,
 // with containerd's rules and texts. Keys, labels and results live in the caller's arena where one is passed.
 //
-// Errors: NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, INVALID_ARGUMENT as containerd answers them, and those of the
-// driver and the store. Threads: workers (all calls wait for the disk).
+// Errors: NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, INVALID_ARGUMENT as containerd answers them, DATA_LOSS for
+// what stands on a snapshot that was lost in a crash (core/snapshot_repair.h), and those of the driver and the store.
+// Threads: workers (all calls wait for the disk).
 #pragma once
 
 #include "base/filter.h"
@@ -72,13 +73,6 @@ bool snapshotter_walk(struct snapshotter *snapshotter, const struct scope *scope
 
 // Removes every directory that no row names. Garbage collection calls it after it removed rows.
 bool snapshotter_cleanup(struct snapshotter *snapshotter, GError **error);
-
-// Committed snapshots whose content may be incomplete, as the machine went down before it was on disk: they are to be
-// unpacked again, in place, from their blob (all namespaces).
-bool snapshotter_torn(struct snapshotter *snapshotter, struct arena *arena, snapshot_fn fn, void *data, GError **error);
-// After that was done and synced.
-bool snapshotter_mark_synced(
-        struct snapshotter *snapshotter, const char *namespace_, const char *key, int64_t number, GError **error);
 
 // A filter_field (base/filter.h) on a struct snapshot: kind, name, parent, labels.
 const char *snapshot_field(void *snapshot, const char *const *path, size_t n, bool *ret_present);

@@ -25,7 +25,8 @@ struct snapshotter {
         bool stopping, syncing, sync_again;
 };
 
-// The chain below a row, as directories, nearest first; NULL-terminated, in arena. NOT_FOUND where a parent is missing.
+// The chain below a row, as directories, nearest first; NULL-terminated, in arena. NOT_FOUND where a parent is missing,
+// DATA_LOSS where one is torn.
 bool snapshotter_chain(struct snapshotter *snapshotter, struct tx *tx, const char *namespace_, const char *parent,
         struct arena *arena, struct snapshot_place *place, GError **error);
 struct snapshot_place snapshotter_place(const struct snapshot *row);
@@ -34,6 +35,8 @@ bool snapshotter_get(struct snapshotter *snapshotter, struct tx *tx, const char 
 
 // A number that no directory has. It counts as in use until it is let go.
 bool snapshotter_take_number(struct snapshotter *snapshotter, int64_t *ret_number, GError **error);
+// The same for a number that has a row, whose directory is made anew.
+void snapshotter_hold_number(struct snapshotter *snapshotter, int64_t number);
 void snapshotter_let_go(struct snapshotter *snapshotter, int64_t number);
 
 // Work that need not be waited for: on a SLOW worker, or, while stopping, not at all.
@@ -47,4 +50,6 @@ void snapshotter_submit(
 void snapshotter_remove_directory(struct snapshotter *snapshotter, const char *directory);
 // Sees to it that unsynced rows of this boot get synced.
 void snapshotter_sync_later(struct snapshotter *snapshotter);
+// Committed before it was on disk, and the machine went down since: the content may be anything.
+bool snapshotter_is_torn(const struct snapshotter *snapshotter, const struct snapshot *row);
 bool snapshotter_recover(struct snapshotter *snapshotter, GError **error);

@@ -2,12 +2,43 @@
 #include "plugins/snapshots/plugin.h"
 
 #include "base/log.h"
+#include "core/snapshot_repair.h"
 #include "core/snapshotter.h"
+#include "io/loop.h"
 
 struct collect {
         struct snapshotters *snapshotters;
         struct snapshotter_options options;
+        struct loop *loop;
+        struct content_store *content;
+        struct differ *differ;
+        unsigned n_repairs; // under way
 };
+
+static void on_repaired_here(void *data)
+{
+        struct collect *collect = data;
+        if (--collect->n_repairs == 0)
+                loop_stop(collect->loop);
+}
+
+static void on_repaired(void *data)
+{
+        loop_post(((struct collect *)data)->loop, on_repaired_here, data);
+}
+
+static void repair(struct collect *collect, struct snapshotter *snapshotter)
+{
+        const struct snapshot_repair_options options = {
+                .snapshotter = snapshotter,
+                .content = collect->content,
+                .differ = collect->differ,
+                .done = on_repaired,
+                .data = collect,
+        };
+        if (collect->content != NULL && collect->differ != NULL && snapshot_repair_start(&options))
+                collect->n_repairs++;
+}
 
 // A snapshotter whose rows cannot be read is left out; the others work.
 static void add(void *data, const char *id, void *instance)
@@ -17,10 +48,12 @@ static void add(void *data, const char *id, void *instance)
         collect->options.driver = instance;
         g_autoptr(GError) error = NULL;
         struct snapshotter *snapshotter = snapshotter_new(&collect->options, &error);
-        if (snapshotter != NULL)
-                snapshotters_add(collect->snapshotters, snapshotter);
-        else
+        if (snapshotter == NULL) {
                 log_error("snapshotter cannot be used", "snapshotter", id, "error", error->message);
+                return;
+        }
+        snapshotters_add(collect->snapshotters, snapshotter);
+        repair(collect, snapshotter);
 }
 
 static void *init(struct plugin_host *host, GError **error)
@@ -45,8 +78,14 @@ static void *init(struct plugin_host *host, GError **error)
                                 .lanes = plugin_host_lanes(host),
                                 .lazy_sync = lazy,
                         },
+                .loop = plugin_host_loop(host),
+                .content = plugin_host_get(host, PLUGIN_CONTENT, "content"),
+                .differ = plugin_host_get(host, PLUGIN_DIFFER, "walking"),
         };
         plugin_host_each(host, PLUGIN_SNAPSHOTTER, add, &collect);
+        // Nobody may see a snapshot that is being unpacked again: nothing is served yet.
+        if (collect.n_repairs > 0)
+                loop_run(collect.loop);
         return collect.snapshotters;
 }
 
@@ -60,7 +99,7 @@ const struct plugin snapshots_plugin = {
         .id = "snapshots-service",
         .settings = (const struct plugin_setting[]){{"commit_sync", "'full'"}, {NULL, NULL}},
         .requires_ = (const struct plugin_requirement[]){{PLUGIN_METADATA, "bolt"}, {PLUGIN_SNAPSHOTTER, NULL},
-                {PLUGIN_EVENT, "exchange"}, {NULL, NULL}},
+                {PLUGIN_EVENT, "exchange"}, {PLUGIN_CONTENT, "content"}, {PLUGIN_DIFFER, "walking"}, {NULL, NULL}},
         .init = init,
         .stop = stop,
 };
