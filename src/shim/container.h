@@ -96,8 +96,8 @@ void container_publish(struct container *container, const char *topic, const Pro
 void process_init(struct process *process, struct container *container, const char *exec_id);
 void process_done(struct process *process);
 void process_set_streams(struct process *process, const char *in, const char *out, const char *err, bool terminal);
-// Makes its streams and opens it; ready as of streams_open.
-void process_open_streams(struct process *process, streams_ready_fn ready, void *data);
+// Makes its streams and opens them for a call; ready as of streams_open.
+void process_open_streams(struct process *process, struct rpc_call *call, streams_ready_fn ready, void *data);
 // The runtime made the process: reads the pid file, takes the terminal from console (may be NULL), begins to copy and
 // watches for the end.
 struct console;

@@ -45,7 +45,7 @@ static const char *id_of(const struct process *process)
         return process->exec_id != NULL ? process->exec_id : process->container->id;
 }
 
-void process_open_streams(struct process *process, streams_ready_fn ready, void *data)
+void process_open_streams(struct process *process, struct rpc_call *call, streams_ready_fn ready, void *data)
 {
         struct container *container = process->container;
         struct streams_options options = {
@@ -61,7 +61,7 @@ void process_open_streams(struct process *process, streams_ready_fn ready, void 
         process->streams = streams_new(container->shim->loop, container->shim->reaper, &options);
         if (process->stdin_closed)
                 streams_close_stdin(process->streams);
-        streams_open(process->streams, ready, data);
+        streams_open(process->streams, rpc_call_cancel(call), ready, data);
 }
 
 // ---- the end

@@ -3,9 +3,6 @@
 // The pump waits for one thing at a time: bytes at the source or room at the destination. splice(2) says EAGAIN for
 // either, so poll(2) tells which. Where it refuses (terminals, files opened for appending), bytes go through a buffer;
 // what the destination did not take is kept, and only then memory is used between two events.
-//
-// What was written to a FIFO is lost if the last of its ends is closed before it was read. A short process can have
-// ended before its client came to open the FIFO: then the pump keeps its end until the client has, for a while.
 #include "shim/pump.h"
 
 #include "base/fd.h"
@@ -13,11 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <string.h>
-#include <sys/inotify.h>
-#include <sys/ioctl.h>
 
-enum { SPLICE_BYTES = 1024 * 1024, BUFFER_BYTES = 4096, ROUNDS_PER_TURN = 16, READER_TIMEOUT_MS = 2000 };
+enum { SPLICE_BYTES = 1024 * 1024, BUFFER_BYTES = 4096, ROUNDS_PER_TURN = 16 };
 
 enum outcome { GO_ON, WAIT_SOURCE, WAIT_DESTINATION, ENDED };
 
@@ -26,9 +20,6 @@ struct pump {
         int from, to, hold;
         bool use_buffer, finishing, posted, freed;
         struct loop_watch *from_watch, *to_watch;
-        int opens; // inotify: somebody opens the FIFO
-        struct loop_watch *opens_watch;
-        struct loop_timer *reader_timer;
         uint8_t *left; // read, not written yet
         size_t n_left, left_offset;
         pump_end_fn on_end;
@@ -39,12 +30,9 @@ static void close_all(struct pump *pump)
 {
         loop_watch_stop(g_steal_pointer(&pump->from_watch));
         loop_watch_stop(g_steal_pointer(&pump->to_watch));
-        loop_watch_stop(g_steal_pointer(&pump->opens_watch));
-        loop_timer_stop(g_steal_pointer(&pump->reader_timer));
         fd_close(&pump->from);
         fd_close(&pump->to);
         fd_close(&pump->hold);
-        fd_close(&pump->opens);
         g_free(g_steal_pointer(&pump->left));
 }
 
@@ -162,51 +150,6 @@ static void end(struct pump *pump)
         pump->on_end(pump->data);
 }
 
-static bool has_reader(const struct pump *pump)
-{
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", pump->to);
-        fd_auto int another = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-        return another >= 0 || errno != ENXIO;
-}
-
-static void on_open(void *data, int events)
-{
-        struct pump *pump = data;
-        char names[4096];
-        while (read(pump->opens, names, sizeof names) > 0)
-                ;
-        if (has_reader(pump))
-                end(pump);
-}
-
-static void on_reader_timeout(void *data)
-{
-        struct pump *pump = data;
-        pump->reader_timer = NULL;
-        end(pump);
-}
-
-// False: nobody has to be waited for.
-static bool wait_for_reader(struct pump *pump)
-{
-        int n_unread = 0;
-        if (pump->hold < 0 || ioctl(pump->hold, FIONREAD, &n_unread) < 0 || n_unread == 0)
-                return false;
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", pump->hold);
-        pump->opens = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-        if (pump->opens < 0 || inotify_add_watch(pump->opens, path, IN_OPEN) < 0)
-                return false;
-        fd_close(&pump->hold); // it is a reader itself
-        if (has_reader(pump))
-                return false;
-        loop_watch_stop(g_steal_pointer(&pump->from_watch));
-        loop_watch_stop(g_steal_pointer(&pump->to_watch));
-        fd_close(&pump->from);
-        pump->opens_watch = loop_watch_start(pump->loop, pump->opens, UV_READABLE, on_open, pump);
-        pump->reader_timer = loop_timer_start(pump->loop, READER_TIMEOUT_MS, on_reader_timeout, pump);
-        return true;
-}
-
 static void take_turn(struct pump *pump)
 {
         enum outcome outcome = GO_ON;
@@ -218,7 +161,7 @@ static void take_turn(struct pump *pump)
                 loop_watch_change(pump->from_watch, UV_READABLE);
         } else if (outcome == WAIT_DESTINATION) {
                 wait_for_destination(pump);
-        } else if (!wait_for_reader(pump)) {
+        } else {
                 end(pump);
         }
 }
@@ -236,7 +179,6 @@ struct pump *pump_start(struct loop *loop, const struct pump_options *options)
                 .from = options->from,
                 .to = options->to,
                 .hold = options->hold,
-                .opens = -1,
                 .use_buffer = options->terminal,
                 .on_end = options->on_end,
                 .data = options->data,

@@ -5,11 +5,13 @@
 #include "shim/options.h"
 #include "shim/pump.h"
 #include "shim/reaper.h"
+#include "shim/streams.h"
 #include "sys/spawn.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,6 +106,78 @@ static void test_ends_when_nobody_reads(struct fixture *f, gconstpointer data)
         g_assert_cmpint(write(f->source[1], "x", 1), ==, 1);
         while (!f->ended)
                 uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+}
+
+// ---- output FIFOs
+
+struct fifo_fixture {
+        struct loop *loop;
+        char *directory, *path;
+        bool ready, failed;
+};
+
+static void set_up_fifo(struct fifo_fixture *f, gconstpointer data)
+{
+        f->loop = loop_new(NULL);
+        f->directory = g_dir_make_tmp("skiff-shim-XXXXXX", NULL);
+        f->path = g_build_filename(f->directory, "out", NULL);
+        g_assert_cmpint(mkfifo(f->path, 0600), ==, 0);
+}
+
+static void tear_down_fifo(struct fifo_fixture *f, gconstpointer data)
+{
+        loop_free(f->loop);
+        unlink(f->path);
+        rmdir(f->directory);
+        g_free(f->path);
+        g_free(f->directory);
+}
+
+static void on_streams_ready(void *data, const GError *error)
+{
+        struct fifo_fixture *f = data;
+        f->ready = true;
+        f->failed = error != NULL;
+}
+
+static struct streams *open_streams(struct fifo_fixture *f, struct cancel *cancel)
+{
+        struct streams_options options = {.in = "", .out = f->path, .err = "", .id = "c", .namespace_ = "n"};
+        struct streams *streams = streams_new(f->loop, NULL, &options);
+        streams_open(streams, cancel, on_streams_ready, f);
+        for (int i = 0; i < 5; i++) // looks for a reader several times
+                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+        g_assert_false(f->ready);
+        return streams;
+}
+
+// The client opens late and the process is over at once: all of its output is there.
+static void test_no_process_before_its_output_is_read(struct fifo_fixture *f, gconstpointer data)
+{
+        AUTO(cancel) cancel = cancel_new();
+        AUTO(streams) streams = open_streams(f, cancel);
+        int reader = open(f->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        while (!f->ready)
+                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+        g_assert_false(f->failed);
+        struct spawn_fd fds[3];
+        g_assert_cmpuint(streams_child_fds(streams, fds), ==, 1);
+        g_assert_cmpint(write(fds[0].from, "all", 3), ==, 3);
+        g_assert_true(streams_start(streams, -1, NULL));
+        char text[8];
+        while (read(reader, text, sizeof text) != 3)
+                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+        close(reader);
+}
+
+static void test_wait_for_a_reader_ends_with_its_call(struct fifo_fixture *f, gconstpointer data)
+{
+        AUTO(cancel) cancel = cancel_new();
+        AUTO(streams) streams = open_streams(f, cancel);
+        cancel_trigger(cancel, ERROR_CANCELED, "context canceled");
+        while (!f->ready)
+                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+        g_assert_true(f->failed);
 }
 
 // ---- the reaper
@@ -206,6 +280,9 @@ int main(int argc, char **argv)
         ADD("finish_splices_what_is_there", test_finish_copies_what_is_there, NULL);
         ADD("finish_copies_what_is_there", test_finish_copies_what_is_there, "terminal");
         ADD("ends_when_nobody_reads", test_ends_when_nobody_reads, NULL);
+#define ADD_FIFO(name, fn) g_test_add("/streams/" name, struct fifo_fixture, NULL, set_up_fifo, fn, tear_down_fifo)
+        ADD_FIFO("no_process_before_its_output_is_read", test_no_process_before_its_output_is_read);
+        ADD_FIFO("wait_for_a_reader_ends_with_its_call", test_wait_for_a_reader_ends_with_its_call);
         g_test_add_func("/reaper/reaps_what_is_watched_and_strangers", test_reaps_what_is_watched_and_strangers);
         g_test_add_func("/reaper/keeps_early_ends_while_held", test_keeps_early_ends_while_held);
         g_test_add_func("/options/kept_as_json", test_options_are_kept_as_json);

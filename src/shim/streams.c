@@ -4,17 +4,22 @@
 // without the process seeing a closed pipe or an end of file. Output waits in the FIFO meanwhile. The end of input must
 // therefore be asked for, by streams_close_stdin; the end of output is passed on by closing both ends. Input is held
 // open only once the process is started: clients with little input are at its end before, and some then forget to ask.
+//
+// A client opens its ends of output FIFOs while it asks for the process, and gives up an end that is not open yet when
+// it hears of the exit. So no process is made before its client reads: else the output of a short one is lost.
 #include "shim/streams.h"
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "shim/fifo.h"
 #include "shim/logger.h"
 #include "shim/pump.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
+
+enum { MAX_READER_CHECK_MS = 50 };
 
 struct streams {
         struct loop *loop;
@@ -25,17 +30,21 @@ struct streams {
         uid_t uid;
         gid_t gid;
         int child[3], ours[3]; // ends of pipes; -1: none
-        int in_hold;           // the FIFO's writing end
+        int to[3], hold[3];    // output: the file or FIFO, and the FIFO's reading end; -1: none
+        bool to_fifo[3];
+        int in_hold; // the FIFO's writing end
         int master;
         struct pump *pumps[3];
         bool copying[3];
         struct logger *logger;
         streams_ready_fn ready;
         void *ready_data;
+        struct cancel *cancel; // of the call that waits for ready
+        struct loop_timer *reader_timer;
+        unsigned reader_check_ms;
         struct loop_timer *drain_timer;
         loop_fn drained;
         void *drained_data;
-        bool ready_posted, freed;
 };
 
 struct streams *streams_new(struct loop *loop, struct reaper *reaper, const struct streams_options *options)
@@ -52,6 +61,8 @@ struct streams *streams_new(struct loop *loop, struct reaper *reaper, const stru
                 .gid = options->gid,
                 .child = {-1, -1, -1},
                 .ours = {-1, -1, -1},
+                .to = {-1, -1, -1},
+                .hold = {-1, -1, -1},
                 .in_hold = -1,
                 .master = -1,
         };
@@ -66,31 +77,27 @@ static void close_child_ends(struct streams *streams)
                 logger_release(streams->logger);
 }
 
-static void release(struct streams *streams)
-{
-        for (int i = 0; i < 3; i++)
-                g_free(streams->names[i]);
-        g_free(streams->id);
-        g_free(streams->namespace_);
-        g_free(streams);
-}
-
 void streams_free(struct streams *streams)
 {
         if (streams == NULL)
                 return;
+        loop_timer_stop(streams->reader_timer);
         loop_timer_stop(streams->drain_timer);
         close_child_ends(streams);
         logger_free(streams->logger);
         for (int i = 0; i < 3; i++) {
                 pump_free(streams->pumps[i]);
                 fd_close(&streams->ours[i]);
+                fd_close(&streams->to[i]);
+                fd_close(&streams->hold[i]);
+                g_free(streams->names[i]);
         }
         fd_close(&streams->in_hold);
         fd_close(&streams->master);
-        streams->freed = true;
-        if (!streams->ready_posted)
-                release(streams);
+        cancel_unref(streams->cancel);
+        g_free(streams->id);
+        g_free(streams->namespace_);
+        g_free(streams);
 }
 
 // ---- before the process
@@ -147,6 +154,31 @@ static bool start_logger(struct streams *streams, GError **error)
         return streams->logger != NULL;
 }
 
+static bool open_output(struct streams *streams, int which, GError **error)
+{
+        const char *name = streams->names[which];
+        streams->to_fifo[which] = fifo_is(name);
+        if (streams->to_fifo[which]) {
+                streams->to[which] = fifo_open_writer(name, error);
+                if (streams->to[which] < 0)
+                        g_prefix_error(error, "containerd-shim: opening w/o fifo \"%s\" failed: ", name);
+                return streams->to[which] >= 0;
+        }
+        streams->to[which] = open(name, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+        return streams->to[which] >= 0 ||
+               error_fail_errno(error, errno, "containerd-shim: opening file \"%s\" failed", name);
+}
+
+static bool open_outputs(struct streams *streams, GError **error)
+{
+        int n_outputs = streams->terminal ? 1 : 2;
+        for (int i = 1; i <= n_outputs && streams->logger == NULL; i++) {
+                if (*streams->names[i] != '\0' && !open_output(streams, i, error))
+                        return false;
+        }
+        return true;
+}
+
 static bool open_streams(struct streams *streams, GError **error)
 {
         const char *scheme_end = strstr(streams->names[1], "://");
@@ -168,28 +200,54 @@ static bool open_streams(struct streams *streams, GError **error)
         return true;
 }
 
-static void tell_ready(void *data)
+static const char *copying_failed(const struct streams *streams)
 {
-        struct streams *streams = data;
-        streams->ready_posted = false;
-        if (streams->freed)
-                release(streams);
-        else
-                streams->ready(streams->ready_data, NULL);
+        return streams->terminal ? "failed to start console copy: " : "failed to start io pipe copy: ";
 }
 
-void streams_open(struct streams *streams, streams_ready_fn ready, void *data)
+// False: somebody does not read yet.
+static bool hold_outputs(struct streams *streams)
 {
+        for (int i = 1; i < 3; i++) {
+                if (!streams->to_fifo[i] || streams->hold[i] >= 0)
+                        continue;
+                if (!fifo_has_reader(streams->to[i]))
+                        return false;
+                streams->hold[i] = fifo_open_reader_of(streams->to[i]);
+        }
+        return true;
+}
+
+// Of an open at the other end the kernel tells nothing that could be waited for; it is mostly there at the first look.
+static void check_readers(void *data)
+{
+        struct streams *streams = data;
+        g_autoptr(GError) error = NULL;
+        streams->reader_timer = NULL;
+        if (!hold_outputs(streams) && cancel_check(streams->cancel, &error)) {
+                streams->reader_check_ms = MIN(streams->reader_check_ms * 2 + 1, MAX_READER_CHECK_MS);
+                streams->reader_timer =
+                        loop_timer_start(streams->loop, streams->reader_check_ms, check_readers, streams);
+                return;
+        }
+        g_prefix_error(&error, "%sno client reads the output: ", copying_failed(streams));
+        streams->ready(streams->ready_data, error);
+}
+
+void streams_open(struct streams *streams, struct cancel *cancel, streams_ready_fn ready, void *data)
+{
+        streams->cancel = cancel_ref(cancel);
         streams->ready = ready;
         streams->ready_data = data;
         g_autoptr(GError) error = NULL;
-        if (!open_streams(streams, &error)) {
+        if (!open_streams(streams, &error))
                 g_prefix_error(&error, "failed to create init process I/O: ");
+        else if (!open_outputs(streams, &error))
+                g_prefix_error(&error, "%s", copying_failed(streams));
+        if (error != NULL)
                 ready(data, error);
-        } else if (streams->logger == NULL) {
-                streams->ready_posted = true;
-                loop_post(streams->loop, tell_ready, streams);
-        }
+        else if (streams->logger == NULL)
+                streams->reader_timer = loop_timer_start(streams->loop, 0, check_readers, streams);
 }
 
 size_t streams_child_fds(const struct streams *streams, struct spawn_fd fds[3])
@@ -256,34 +314,18 @@ static bool start_input(struct streams *streams, int to, GError **error)
 {
         fd_auto int destination = to;
         const char *name = streams->names[0];
-        struct stat st;
-        if (stat(name, &st) < 0)
-                return error_fail_errno(error, errno, "containerd-shim: opening %s failed", name);
-        if (!S_ISFIFO(st.st_mode))
-                return error_fail(error, ERROR_UNKNOWN, "containerd-shim: opening %s failed: not a fifo", name);
         fd_auto int from = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         if (from < 0)
                 return error_fail_errno(error, errno, "containerd-shim: opening %s failed", name);
+        if (!fifo_is(name))
+                return error_fail(error, ERROR_UNKNOWN, "containerd-shim: opening %s failed: not a fifo", name);
         start_pump(streams, 0, fd_take(&from), fd_take(&destination), -1);
         return true;
 }
 
-static bool start_output(struct streams *streams, int which, int source, GError **error)
+static void start_output(struct streams *streams, int which, int from)
 {
-        fd_auto int from = source, hold = -1;
-        const char *name = streams->names[which];
-        struct stat st;
-        if (stat(name, &st) == 0 && S_ISFIFO(st.st_mode)) {
-                hold = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-                if (hold < 0)
-                        return error_fail_errno(error, errno, "containerd-shim: opening r/o fifo \"%s\" failed", name);
-        }
-        fd_auto int to = open(name, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
-        if (to < 0)
-                return error_fail_errno(error, errno, "containerd-shim: opening %s \"%s\" failed",
-                        hold >= 0 ? "w/o fifo" : "file", name);
-        start_pump(streams, which, fd_take(&from), fd_take(&to), fd_take(&hold));
-        return true;
+        start_pump(streams, which, from, fd_take(&streams->to[which]), fd_take(&streams->hold[which]));
 }
 
 static bool start_terminal(struct streams *streams, GError **error)
@@ -298,8 +340,8 @@ static bool start_terminal(struct streams *streams, GError **error)
                 if (to < 0)
                         return error_fail_errno(error, errno, "duplicate pipe");
                 start_pump(streams, 1, fd_take(&out), to, -1);
-        } else if (*streams->names[1] != '\0') {
-                return start_output(streams, 1, fd_take(&out), error);
+        } else if (streams->to[1] >= 0) {
+                start_output(streams, 1, fd_take(&out));
         }
         return true;
 }
@@ -307,8 +349,8 @@ static bool start_terminal(struct streams *streams, GError **error)
 static bool start_pipes(struct streams *streams, GError **error)
 {
         for (int i = 1; i < 3; i++) {
-                if (streams->ours[i] >= 0 && !start_output(streams, i, fd_take(&streams->ours[i]), error))
-                        return false;
+                if (streams->ours[i] >= 0)
+                        start_output(streams, i, fd_take(&streams->ours[i]));
         }
         return streams->ours[0] < 0 || start_input(streams, fd_take(&streams->ours[0]), error);
 }
@@ -319,7 +361,7 @@ bool streams_start(struct streams *streams, int master, GError **error)
         bool started = master >= 0 ? start_terminal(streams, error) : start_pipes(streams, error);
         close_child_ends(streams);
         if (!started)
-                g_prefix_error(error, "failed to start %s copy: ", master >= 0 ? "console" : "io pipe");
+                g_prefix_error(error, "%s", copying_failed(streams));
         return started;
 }
 

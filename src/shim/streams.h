@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/auto.h"
+#include "io/cancel.h"
 #include "io/loop.h"
 #include "shim/reaper.h"
 #include "sys/spawn.h"
@@ -26,10 +27,11 @@ struct streams *streams_new(struct loop *loop, struct reaper *reaper, const stru
 void streams_free(struct streams *streams);
 DEFINE_AUTO(streams, streams_free)
 
-// Makes what the process is started with. ready is called once, later (with a logger, when that is ready), or within
-// this call if it fails. error is valid in the call.
+// Makes what the process is started with. ready is called once: later, when the client reads each output FIFO or the
+// logger is ready; or within this call, if it fails at once. The wait for a client ends with cancel. error is valid in
+// the call.
 typedef void (*streams_ready_fn)(void *data, const GError *error);
-void streams_open(struct streams *streams, streams_ready_fn ready, void *data);
+void streams_open(struct streams *streams, struct cancel *cancel, streams_ready_fn ready, void *data);
 // What the process is started with, at most three; what is missing is /dev/null. Not with a terminal.
 size_t streams_child_fds(const struct streams *streams, struct spawn_fd fds[3]);
 // The process has them: begins to copy. master: the terminal, taken; -1 without.

@@ -284,5 +284,5 @@ void task_create(struct rpc_call *call, void *data)
                 !mount_rootfs(creation, &error))
                 fail(creation, error);
         else
-                process_open_streams(&container->init, on_streams_ready, creation);
+                process_open_streams(&container->init, call, on_streams_ready, creation);
 }

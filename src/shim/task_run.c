@@ -311,7 +311,7 @@ static void start_exec(struct container *container, struct rpc_call *call, const
         } else {
                 process->starting = true;
                 container->n_running_execs++;
-                process_open_streams(process, on_exec_streams_ready, work_new(container, call, process));
+                process_open_streams(process, call, on_exec_streams_ready, work_new(container, call, process));
         }
 }
 
