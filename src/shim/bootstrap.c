@@ -194,7 +194,7 @@ static bool open_socket(struct start *start, GError **error)
                 unlink(start->path); // left by one that is dead
                 start->fd = bind_socket(start);
         }
-        return start->fd >= 0 || error_fail_errno(error, errno, "create new shim socket");
+        return start->fd >= 0 || error_fail_errno(error, errno, "create new shim socket %s", start->path);
 }
 
 // ---- the process

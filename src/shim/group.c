@@ -11,6 +11,9 @@
 
 #define DEFAULT_DIRECTORY "/run/containerd/s"
 
+// Half of a digest: a socket's whole path may have 107 bytes, and a state directory can be deep.
+enum { SOCKET_NAME_LENGTH = 32 };
+
 static char *read_group(const struct group_member *member, GError **error)
 {
         static const char *const labels[] = {"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"};
@@ -41,6 +44,7 @@ char *group_socket_path(const struct group_member *member, const char *directory
                 directory = linked = g_file_read_link(link, NULL);
         g_autofree char *name = g_build_filename(member->address, member->namespace_, group, NULL);
         g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_SHA256, name, -1);
+        digest[SOCKET_NAME_LENGTH] = '\0';
         return g_build_filename(directory != NULL ? directory : DEFAULT_DIRECTORY, digest, NULL);
 }
 
