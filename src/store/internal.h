@@ -113,6 +113,13 @@ GByteArray *pack_extensions(const struct extensions *extensions);
 typedef bool (*row_fn)(void *data, const struct query *query, struct arena *arena);
 bool query_walk(struct query *query, struct arena *arena, row_fn read_row, void *data, GError **error);
 
+// ---- room for writes on a full disk
+//
+// Before the database is opened (closing any descriptor of it would drop SQLite's locks): makes it if it is not there.
+bool reserve_database(const char *path, GError **error);
+// Once SQLite has made the log.
+bool reserve_log(const char *path, GError **error);
+
 // ---- the tables of functions
 
 extern const struct namespace_ops store_namespaces;

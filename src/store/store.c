@@ -303,14 +303,6 @@ static int take_lock(const char *path, GError **error)
         return fd_take(&fd);
 }
 
-static bool make_file(const char *path, GError **error)
-{
-        fd_auto int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0)
-                return error_fail_errno(error, errno, "open %s", path);
-        return true;
-}
-
 static bool sync_directory_of(const char *path, GError **error)
 {
         g_autofree char *directory = g_path_get_dirname(path);
@@ -323,8 +315,9 @@ static bool sync_directory_of(const char *path, GError **error)
 static bool open_all(struct store *store, GError **error)
 {
         const char *path = store->path;
-        if (!make_file(path, error) || !connection_open(&store->writer, path, true, error) ||
-                !schema_migrate(&store->writer, path, error) || !sync_directory_of(path, error))
+        if (!reserve_database(path, error) || !connection_open(&store->writer, path, true, error) ||
+                !schema_migrate(&store->writer, path, error) || !reserve_log(path, error) ||
+                !sync_directory_of(path, error))
                 return false;
         for (size_t i = 0; i < N_READERS; i++) {
                 if (!connection_open(&store->readers[i], path, false, error))
