@@ -21,7 +21,7 @@ static void errno_is_unknown(void)
         g_autoptr(GError) error = NULL;
         error_fail_errno(&error, ENOENT, "open %s", "/x");
         g_assert_true(error_is(error, ERROR_UNKNOWN));
-        g_assert_cmpstr(error->message, ==, "open /x: No such file or directory");
+        g_assert_cmpstr(error->message, ==, "open /x: no such file or directory");
 }
 
 static void clock_round_trips(void)

@@ -29,8 +29,14 @@ bool error_fail_errno(GError **error, int errnum, const char *format, ...)
         g_autofree char *what = g_strdup_vprintf(format, args);
         va_end(args);
         g_assert(*error == NULL);
-        *error = g_error_new(SKIFF_ERROR, ERROR_UNKNOWN, "%s: %s", what, g_strerror(errnum));
+        *error = g_error_new(SKIFF_ERROR, ERROR_UNKNOWN, "%s: %s", what, errno_text(errnum));
         return false;
+}
+
+const char *errno_text(int errnum)
+{
+        g_autofree char *text = g_ascii_strdown(g_strerror(errnum), -1);
+        return g_intern_string(text);
 }
 
 enum error_code error_class(const GError *error)

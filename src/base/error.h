@@ -37,6 +37,8 @@ bool error_fail(GError **error, enum error_code code, const char *format, ...) G
 // The same from an errno: the text is followed by ": " and the system's description, the code is UNKNOWN. Where the
 // caller knows what an errno means there (ENOENT: not found), it says so with error_fail instead.
 bool error_fail_errno(GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF(3, 4);
+// The system's description as Go's programs write it, and their clients look for it: "no space left on device". Static.
+const char *errno_text(int errnum);
 
 // The class of an error of any domain; UNKNOWN for foreign ones.
 enum error_code error_class(const GError *error);

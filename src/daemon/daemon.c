@@ -80,7 +80,7 @@ static void set_oom_score(int64_t score)
         g_autoptr(GError) G_GNUC_UNUSED error = NULL;
         fd_auto int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
         if (fd < 0 || write(fd, text, strlen(text)) < 0)
-                log_warn("cannot set oom_score", "value", text, "error", g_strerror(errno));
+                log_warn("cannot set oom_score", "value", text, "error", errno_text(errno));
 }
 
 static void add_service(void *data, const char *id, void *instance)

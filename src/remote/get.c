@@ -83,7 +83,7 @@ static bool flush(struct get *get)
                 if (n < 0 && errno == EAGAIN)
                         return true;
                 if (n < 0)
-                        return error_fail(&get->fatal, ERROR_CANCELED, "write content: %s", g_strerror(errno));
+                        return error_fail(&get->fatal, ERROR_CANCELED, "write content: %s", errno_text(errno));
                 get->n_flushed += (size_t)n;
         }
         g_byte_array_set_size(get->buffer, 0);

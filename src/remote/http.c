@@ -208,10 +208,8 @@ static char *reason_text(const struct http_request *request, CURLcode result, co
                 return g_strdup("the answer's headers are too long");
         if (result == CURLE_COULDNT_RESOLVE_HOST)
                 return g_strdup_printf("dial tcp: lookup %s: no such host", host);
-        if (result == CURLE_COULDNT_CONNECT && os_error != 0) {
-                g_autofree char *system = g_ascii_strdown(g_strerror((int)os_error), -1);
-                return g_strdup_printf("dial tcp %s: connect: %s", host, system);
-        }
+        if (result == CURLE_COULDNT_CONNECT && os_error != 0)
+                return g_strdup_printf("dial tcp %s: connect: %s", host, errno_text((int)os_error));
         if (failure_of(result) == HTTP_UNTRUSTED)
                 return g_strdup_printf("tls: failed to verify certificate: x509: %s", said);
         return g_strdup(said);

@@ -54,7 +54,7 @@ int rpc_connect_unix(const char *address, unsigned timeout_ms, GError **error)
                         continue;
                 if (errno != EAGAIN) {
                         int errnum = errno;
-                        error_fail(error, ERROR_UNAVAILABLE, "connect to \"%s\": %s", address, g_strerror(errnum));
+                        error_fail(error, ERROR_UNAVAILABLE, "connect to \"%s\": %s", address, errno_text(errnum));
                         return -1;
                 }
                 if (clock_monotonic_ns() >= deadline_ns) {

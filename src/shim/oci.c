@@ -163,7 +163,7 @@ static bool read_file(const char *path, char **ret_text, GError **error)
         fd_auto int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return error_fail(error, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_UNKNOWN, "open %s: %s", path,
-                        g_strerror(errno));
+                        errno_text(errno));
         GString *text = g_string_new(NULL);
         char buffer[4096];
         ssize_t n;

@@ -74,9 +74,9 @@ static void kill_process(const struct process *process, struct rpc_call *call, u
         else if (kill(process->pid, (int)number) == 0)
                 call_reply_empty(call);
         else if (process->exec_id != NULL)
-                call_fail(call, ERROR_UNKNOWN, "exec kill error: unknown error after kill: %s", g_strerror(errno));
+                call_fail(call, ERROR_UNKNOWN, "exec kill error: unknown error after kill: %s", errno_text(errno));
         else
-                fail_kill(call, g_strerror(errno));
+                fail_kill(call, errno_text(errno));
 }
 
 void task_kill(struct rpc_call *call, void *data)

@@ -11,8 +11,7 @@ bool connection_fail(struct connection *connection, int code, GError **error)
         enum error_code class = ERROR_UNKNOWN;
         switch (code & 0xff) {
         case SQLITE_FULL:
-                class = ERROR_RESOURCE_EXHAUSTED;
-                break;
+                return error_fail(error, ERROR_RESOURCE_EXHAUSTED, "metadata: %s", errno_text(ENOSPC));
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
                 class = ERROR_DATA_LOSS;

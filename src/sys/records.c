@@ -116,7 +116,7 @@ bool records_flush(struct records *records, GError **error)
                 if (n < 0 && errno == EAGAIN)
                         return true;
                 if (n < 0)
-                        return error_fail(error, ERROR_UNAVAILABLE, "send record: %s", g_strerror(errno));
+                        return error_fail(error, ERROR_UNAVAILABLE, "send record: %s", errno_text(errno));
                 fd_close(&outgoing->fd);
                 outgoing->n_sent += (size_t)n;
                 if (outgoing->n_sent == outgoing->bytes->len)
@@ -191,7 +191,7 @@ enum records_result records_receive(
                         return RECORDS_END;
                 if (n <= 0) {
                         error_fail(error, ERROR_UNAVAILABLE, "receive record: %s",
-                                n == 0 ? "connection ended" : g_strerror(errno));
+                                n == 0 ? "connection ended" : errno_text(errno));
                         return RECORDS_FAILED;
                 }
                 records->n_read += (size_t)n;

@@ -137,7 +137,7 @@ static bool report_failure(const struct plan *plan, struct failure *failure, GEr
                 code = ERROR_NOT_FOUND;
         else if (strcmp(failure->step, "exec") == 0 && failure->errnum == EACCES)
                 code = ERROR_PERMISSION_DENIED;
-        return error_fail(error, code, "start %s: %s: %s", plan->path, failure->step, g_strerror(failure->errnum));
+        return error_fail(error, code, "start %s: %s: %s", plan->path, failure->step, errno_text(failure->errnum));
 }
 
 static bool check_fds(struct plan *plan, GError **error)

@@ -53,7 +53,7 @@ static la_ssize_t on_read(struct archive *archive, void *data, const void **ret_
         struct layer *layer = data;
         ssize_t n = layer->options->read(layer->options->data, layer->input, INPUT_BYTES);
         if (n < 0)
-                archive_set_error(archive, errno, "read: %s", g_strerror(errno));
+                archive_set_error(archive, errno, "read: %s", errno_text(errno));
         *ret_bytes = layer->input;
         return n;
 }

@@ -32,7 +32,7 @@ static void move_out(struct content_local *local, const char *path, const char *
                 // Left over from an earlier removal: out of the way with it.
                 g_autofree char *full = g_build_filename(local->root, target, NULL);
                 if (!tree_remove(full, NULL) || renameat(local->root_fd, path, local->root_fd, target) != 0)
-                        log_warn("content cannot be removed", "path", path, "error", g_strerror(errno));
+                        log_warn("content cannot be removed", "path", path, "error", errno_text(errno));
         }
 }
 
