@@ -168,3 +168,21 @@ step() {
   say "== $name: $([ $status = 0 ] && echo ok || echo "FAILED ($status)") after $((SECONDS - begin)) s"
   return $status
 }
+
+# unit_tests NAME [what meson test takes]: run the tests of BUILD that need no daemon; results says how they ended.
+unit_tests() {
+  local name=$1 status=0 log=$BUILD/meson-logs/testlog.json
+  shift
+  rm -f "$log"
+  step "$name" meson test -C "$BUILD" --no-rebuild --print-errorlogs "$@" || status=$?
+  results+=(--meson "$status=$log")
+}
+
+# e2e_tests NAME [what pytest takes]: the same for the end-to-end tests.
+e2e_tests() {
+  local name=$1 status=0 log=$BUILD/e2e.junit.xml
+  shift
+  rm -f "$log"
+  SKIFF_BUILD=$BUILD SKIFF_PEERS=$PEERS step "$name" "$REPO/scripts/e2e" --junitxml="$log" "$@" || status=$?
+  results+=(--pytest "$status=$log")
+}
