@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from harness import env, images, leftovers, proc  # noqa: E402
+from harness import env, images, leftovers, proc, sanitizers  # noqa: E402
 from harness.api import Api  # noqa: E402
 from harness.clients import Ctr  # noqa: E402
 from harness.daemon import Daemon  # noqa: E402
@@ -34,6 +34,22 @@ def pytest_configure(config):
     ):
         config.addinivalue_line("markers", line)
     proc.become_subreaper()
+    sanitizers.start()
+
+
+def pytest_sessionfinish(session):
+    rest = sanitizers.end()
+    if rest:
+        sys.__stderr__.write(f"a sanitizer's report after the last test:\n{rest}\n")
+        session.exitstatus = session.exitstatus or 1
+
+
+@pytest.fixture(autouse=True)
+def sanitizers_are_silent():
+    """Whatever program a sanitizer complains of, the test that ran it has failed."""
+    yield
+    report = sanitizers.take()
+    assert not report, report
 
 
 def pytest_collection_modifyitems(items):
@@ -81,6 +97,11 @@ def _show_log(request, daemon, mark):
         request.node.add_report_section("call", "daemon log", text[-6000:])
 
 
+def _assert_no_report(daemon):
+    report = sanitizers.take() or sanitizers.in_log(daemon.log())
+    assert not report, report
+
+
 @pytest.fixture(scope="module")
 def shared_daemon():
     """One daemon for the tests of a file; at the end, nothing that it made may be left."""
@@ -89,8 +110,7 @@ def shared_daemon():
         yield daemon
         if daemon.child:
             daemon.stop()
-        report = daemon.sanitizer_reports()
-        assert not report, report
+        _assert_no_report(daemon)
         left = leftovers.processes(daemon)
         assert not left, f"left over after the daemon's end: {left}"
     finally:
@@ -145,8 +165,7 @@ def own_daemon(request):
             for daemon in made:
                 if daemon.child:
                     daemon.stop()
-                report = daemon.sanitizer_reports()
-                assert not report, report
+                _assert_no_report(daemon)
     finally:
         for daemon in made:
             daemon.destroy()
