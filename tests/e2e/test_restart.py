@@ -85,7 +85,7 @@ def test_a_shim_that_died_meanwhile_leaves_nothing(daemon, any_ctr, runtime, ima
 def test_output_goes_on_while_the_daemon_is_away(daemon, any_ctr, image, api, tmp_path):
     """The shim copies to the client's FIFO by itself: not a line is lost between two daemons."""
     script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.01; done"
-    any_ctr("containers", "create", image, "talker", "sh", "-c", script).ok()
+    any_ctr("containers", "create", "--", image, "talker", "sh", "-c", script).ok()  # ctr 1.6 has a -c
     os.mkfifo(tmp_path / "out")
     # Both ends, as dockerd keeps them: the read end here, the write end in the shim.
     out = open(os.open(tmp_path / "out", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)

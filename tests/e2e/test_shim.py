@@ -36,9 +36,6 @@ SLEEP = ["busybox", "sleep", "1000"]
 def shims(runtime, request):
     # Socket addresses are short.
     with tempfile.TemporaryDirectory(prefix="sh-", dir="/tmp") as directory:
-        reports = str(pathlib.Path(directory) / "report")
-        old = {name: os.environ.get(name) for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}
-        os.environ.update(ASAN_OPTIONS=f"log_path={reports}", UBSAN_OPTIONS=f"log_path={reports}")
         found = Shims(directory, runtime)
         try:
             yield found
@@ -46,10 +43,6 @@ def shims(runtime, request):
                 found.wait_until_nothing_is_left()
         finally:
             found.close()
-            for name, value in old.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-        said = "".join(p.read_text() for p in pathlib.Path(directory).glob("report*"))
-        assert not said, said
 
 
 def fails(code, *words):
@@ -507,13 +500,12 @@ def test_many_at_once_in_one_shim(shims):
     tasks[-1].end()
 
 
-def test_memory_of_thirty_shims(shims, record_property):
+def test_memory_of_thirty_shims(shims):
     tasks = [shims.task(SLEEP) for _ in range(30)]
     for task in tasks:
         task.start()
     sizes = shims.memory_kb()
     average = sum(sizes) / len(sizes)
-    record_property("shim_pss_kb", average)
     print(f"proportional set of {len(sizes)} shims: {average:.0f} KB each")
     for task in tasks:
         task.end()
