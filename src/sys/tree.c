@@ -156,10 +156,15 @@ static int remove_entry(int parent, const char *name, unsigned char type)
         return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : errno;
 }
 
+bool tree_remove_at(int directory_fd, const char *name, GError **error)
+{
+        int errnum = remove_entry(directory_fd, name, DT_UNKNOWN);
+        return errnum == 0 || error_fail_errno(error, errnum, "remove %s", name);
+}
+
 bool tree_remove(const char *path, GError **error)
 {
-        int errnum = remove_entry(AT_FDCWD, path, DT_UNKNOWN);
-        return errnum == 0 || error_fail_errno(error, errnum, "remove %s", path);
+        return tree_remove_at(AT_FDCWD, path, error);
 }
 
 bool tree_sync(const char *path, GError **error)

@@ -17,6 +17,8 @@ bool tree_usage(const char *path, struct tree_usage *ret_usage, GError **error);
 
 // Removes path, whatever it is; that it is not there is no error.
 bool tree_remove(const char *path, GError **error);
+// The same for a name in an open directory.
+bool tree_remove_at(int directory_fd, const char *name, GError **error);
 
 // Copies the content of the directory from into the existing directory to and gives it from's owner, mode, times and
 // attributes too. Hard links within the tree, holes, devices, FIFOs, sockets, owners, modes, times and extended

@@ -6,7 +6,7 @@
 #include "unpack/archive_split.h"
 
 #include "codec/oci.h"
-#include "unpack/tree.h"
+#include "unpack/rootfs.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -165,7 +165,7 @@ static void note_link(struct splitter *splitter, const char *name, const char *t
 {
         g_autofree char *directory = g_path_get_dirname(name);
         g_autofree char *joined = g_strdup_printf("%s/%s", target[0] == '/' ? "" : directory, target);
-        g_hash_table_insert(splitter->links, g_strdup(name), tree_clean(joined));
+        g_hash_table_insert(splitter->links, g_strdup(name), rootfs_clean(joined));
 }
 
 static bool take_entry(struct splitter *splitter, struct archive_entry *entry, GError **error)
@@ -173,7 +173,7 @@ static bool take_entry(struct splitter *splitter, struct archive_entry *entry, G
         const char *raw = archive_entry_pathname(entry);
         if (raw == NULL || strlen(raw) > MAX_NAME_BYTES)
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "read archive: entry without a usable name");
-        g_autofree char *name = tree_clean(raw);
+        g_autofree char *name = rootfs_clean(raw);
         const char *link = archive_entry_symlink(entry);
         if (archive_entry_filetype(entry) == S_IFLNK && link != NULL) {
                 if (g_hash_table_size(splitter->links) < G_MAXINT16)
@@ -211,7 +211,7 @@ static bool take_entries(struct splitter *splitter, GError **error)
 static char *resolve(const struct splitter *splitter, const ProtobufCBinaryData *name, struct arena *arena)
 {
         g_autofree char *raw = g_strndup((const char *)name->data, name->len);
-        g_autofree char *clean = tree_clean(raw);
+        g_autofree char *clean = rootfs_clean(raw);
         const char *found = clean;
         for (int i = 0; i < 10 && !g_hash_table_contains(splitter->files, found); i++) {
                 found = g_hash_table_lookup(splitter->links, found);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Each entry in turn: its place is found (links within the tree are followed, missing directories are made), whiteouts
-// are taken care of, what is there already gives way unless both are directories, and the new thing is made by the
-// functions of node.c. Directories get their times at the end, as every entry below changes them.
+// Each entry in turn: its place is found (links within the rootfs are followed, missing directories are made),
+// whiteouts are taken care of, what is there already gives way unless both are directories, and the new thing is made
+// by the functions of node.c. Directories get their times at the end, as every entry below changes them.
 #include "unpack/layer.h"
 
 #include "unpack/node.h"
-#include "unpack/tree.h"
+#include "unpack/rootfs.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -29,7 +29,7 @@ struct directory_times {
 struct layer {
         const struct layer_options *options;
         struct report *report;
-        struct tree *tree;
+        struct rootfs *rootfs;
         struct archive *archive;
         uint8_t *input;
         GHashTable *unpacked; // set of paths, for opaque markers; only where they remove
@@ -66,11 +66,11 @@ static bool archive_failed(struct layer *layer, const char *what, GError **error
 
 // ---- whiteouts
 
-static bool remove_place(struct layer *layer, const struct tree_place *place, GError **error)
+static bool remove_place(struct layer *layer, const struct rootfs_place *place, GError **error)
 {
-        g_autofree char *path = tree_place_path(place);
+        g_autofree char *path = rootfs_place_path(place);
         report_removed(layer->report, path);
-        return tree_remove(layer->tree, place, error);
+        return rootfs_remove(layer->rootfs, place, error);
 }
 
 static bool was_unpacked(void *data, const char *path)
@@ -82,17 +82,18 @@ static bool was_unpacked(void *data, const char *path)
         return false;
 }
 
-static bool apply_opaque(struct layer *layer, const struct tree_place *place, GError **error)
+static bool apply_opaque(struct layer *layer, const struct rootfs_place *place, GError **error)
 {
         if (!layer->options->overlay)
-                return tree_remove_others(layer->tree, place, was_unpacked, layer, error);
+                return rootfs_remove_others(layer->rootfs, place, was_unpacked, layer, error);
         report_opaque(layer->report, place->directory);
         return true;
 }
 
-static bool apply_whiteout(struct layer *layer, const struct tree_place *place, const struct node *node, GError **error)
+static bool apply_whiteout(
+        struct layer *layer, const struct rootfs_place *place, const struct node *node, GError **error)
 {
-        struct tree_place hidden = *place;
+        struct rootfs_place hidden = *place;
         hidden.name += strlen(WHITEOUT);
         if (*hidden.name == '\0' || strcmp(hidden.name, ".") == 0 || strcmp(hidden.name, "..") == 0)
                 return error_fail(
@@ -135,9 +136,9 @@ static struct node describe(struct layer *layer, struct archive_entry *entry)
         return node;
 }
 
-static bool make(struct layer *layer, const struct node *node, const struct tree_place *place, GError **error)
+static bool make(struct layer *layer, const struct node *node, const struct rootfs_place *place, GError **error)
 {
-        struct node_context context = {.tree = layer->tree, .report = layer->report, .bytes = &layer->result.bytes};
+        struct node_context context = {.rootfs = layer->rootfs, .report = layer->report, .bytes = &layer->result.bytes};
         enum node_outcome outcome = node_make(&context, node, place, error);
         if (outcome == NODE_EXISTS) {
                 if (!remove_place(layer, place, error))
@@ -149,13 +150,13 @@ static bool make(struct layer *layer, const struct node *node, const struct tree
         return outcome == NODE_DONE;
 }
 
-static bool apply_place(struct layer *layer, const struct node *node, const struct tree_place *place, GError **error)
+static bool apply_place(struct layer *layer, const struct node *node, const struct rootfs_place *place, GError **error)
 {
         if (strcmp(place->name, OPAQUE) == 0)
                 return apply_opaque(layer, place, error);
         if (g_str_has_prefix(place->name, WHITEOUT))
                 return apply_whiteout(layer, place, node, error);
-        g_autofree char *path = tree_place_path(place);
+        g_autofree char *path = rootfs_place_path(place);
         report_made(layer->report, path);
         if (!make(layer, node, place, error))
                 return false;
@@ -177,12 +178,12 @@ static bool apply_entry(struct layer *layer, struct archive_entry *entry, GError
                 return error_fail(error, ERROR_RESOURCE_EXHAUSTED, "more than %" G_GUINT64_FORMAT " entries",
                         layer->options->max_entries);
         layer->result.entries++;
-        g_autofree char *path = tree_clean(name);
+        g_autofree char *path = rootfs_clean(name);
         if (*path == '\0') // the root itself keeps what it has
                 return true;
         struct node node = describe(layer, entry);
-        struct tree_place place;
-        if (tree_find(layer->tree, path, true, &place, error) && apply_place(layer, &node, &place, error))
+        struct rootfs_place place;
+        if (rootfs_find(layer->rootfs, path, true, &place, error) && apply_place(layer, &node, &place, error))
                 return true;
         g_prefix_error(error, "%s: ", name);
         return false;
@@ -217,7 +218,7 @@ static void set_directory_times(struct layer *layer)
 {
         for (guint i = layer->directories->len; i > 0; i--) {
                 const struct directory_times *times = &g_array_index(layer->directories, struct directory_times, i - 1);
-                int fd = tree_open(layer->tree, times->path, O_RDONLY | O_DIRECTORY);
+                int fd = rootfs_open(layer->rootfs, times->path, O_RDONLY | O_DIRECTORY);
                 if (fd < 0)
                         continue;
                 futimens(fd, times->times);
@@ -230,7 +231,7 @@ bool layer_apply(
 {
         g_autofree uint8_t *input = g_malloc(INPUT_BYTES);
         struct layer layer = {.options = options, .report = report, .input = input};
-        layer.tree = tree_new(options->root_fd, on_invented, &layer);
+        layer.rootfs = rootfs_new(options->root_fd, on_invented, &layer);
         layer.unpacked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         layer.directories = g_array_new(FALSE, FALSE, sizeof(struct directory_times));
         g_array_set_clear_func(layer.directories, free_times);
@@ -247,6 +248,6 @@ bool layer_apply(
         archive_read_free(layer.archive);
         g_array_unref(layer.directories);
         g_hash_table_unref(layer.unpacked);
-        tree_free(layer.tree);
+        rootfs_free(layer.rootfs);
         return good;
 }

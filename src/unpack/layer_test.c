@@ -6,6 +6,7 @@
 #include "unpack/tar_fixture.h"
 
 #include "base/fd.h"
+#include "sys/tree.h"
 
 #include <fcntl.h>
 #include <glib.h>
@@ -61,7 +62,7 @@ static void cage_done(struct cage *cage)
         report_free(cage->report);
         close(cage->root_fd);
         g_assert_cmpint(chdir("/"), ==, 0); // attributes of links are set from within their directory
-        tar_fixture_remove_tree(cage->path);
+        g_assert_true(tree_remove(cage->path, NULL));
         g_free(cage->root);
         g_free(cage->path);
 }

@@ -68,7 +68,7 @@ static bool finish_fd(const struct node *node, int fd, GError **error)
 }
 
 // For what cannot be opened without side effects.
-static bool finish_name(const struct node *node, const struct tree_place *place, GError **error)
+static bool finish_name(const struct node *node, const struct rootfs_place *place, GError **error)
 {
         struct stat status;
         if (fstatat(place->directory_fd, place->name, &status, AT_SYMLINK_NOFOLLOW) < 0)
@@ -132,7 +132,7 @@ static bool copy_data(const struct node_context *context, const struct node *nod
 }
 
 static enum node_outcome make_file(
-        const struct node_context *context, const struct node *node, const struct tree_place *place, GError **error)
+        const struct node_context *context, const struct node *node, const struct rootfs_place *place, GError **error)
 {
         int fd = openat(place->directory_fd, place->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
@@ -145,7 +145,7 @@ static enum node_outcome make_file(
 
 // ---- directories
 
-static enum node_outcome make_directory(const struct node *node, const struct tree_place *place, GError **error)
+static enum node_outcome make_directory(const struct node *node, const struct rootfs_place *place, GError **error)
 {
         if (mkdirat(place->directory_fd, place->name, 0700) < 0 && errno != EEXIST)
                 return failed_errno(errno, "create directory", error);
@@ -162,20 +162,20 @@ static enum node_outcome make_directory(const struct node *node, const struct tr
 
 // ---- devices: skiffd's
 
-static void add_device(
-        const struct node *node, const struct tree_place *place, struct report *report, const Worker__Device *template)
+static void add_device(const struct node *node, const struct rootfs_place *place, struct report *report,
+        const Worker__Device *template)
 {
         Worker__Device device = *template;
         device.uid = node->uid;
         device.gid = node->gid;
         device.mtime_seconds = node->times[1].tv_sec;
         device.mtime_nanoseconds = (uint32_t)node->times[1].tv_nsec;
-        g_autofree char *path = tree_place_path(place);
+        g_autofree char *path = rootfs_place_path(place);
         report_device(report, &device, path);
 }
 
 static enum node_outcome note_device(
-        const struct node_context *context, const struct node *node, const struct tree_place *place, GError **error)
+        const struct node_context *context, const struct node *node, const struct rootfs_place *place, GError **error)
 {
         if (faccessat(place->directory_fd, place->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                 return NODE_EXISTS;
@@ -203,7 +203,8 @@ static enum node_outcome note_device(
         return NODE_DONE;
 }
 
-bool node_make_whiteout(const struct node *node, const struct tree_place *place, struct report *report, GError **error)
+bool node_make_whiteout(
+        const struct node *node, const struct rootfs_place *place, struct report *report, GError **error)
 {
         if (mknodat(place->directory_fd, place->name, S_IFCHR, makedev(0, 0)) == 0) {
                 if (fchownat(place->directory_fd, place->name, node->uid, node->gid, AT_SYMLINK_NOFOLLOW) < 0)
@@ -222,12 +223,12 @@ bool node_make_whiteout(const struct node *node, const struct tree_place *place,
 // ---- links and FIFOs
 
 static enum node_outcome make_hardlink(
-        const struct node_context *context, const struct node *node, const struct tree_place *place, GError **error)
+        const struct node_context *context, const struct node *node, const struct rootfs_place *place, GError **error)
 {
-        struct tree_place target;
-        if (!tree_find_target(context->tree, node->hardlink, &target, error))
+        struct rootfs_place target;
+        if (!rootfs_find_target(context->rootfs, node->hardlink, &target, error))
                 return NODE_FAILED;
-        g_autofree char *target_path = tree_place_path(&target);
+        g_autofree char *target_path = rootfs_place_path(&target);
         if (report_has_device(context->report, target_path)) {
                 Worker__Device device = WORKER__DEVICE__INIT;
                 device.mode = node->mode;
@@ -240,7 +241,7 @@ static enum node_outcome make_hardlink(
         return finish_name(node, place, error) ? NODE_DONE : NODE_FAILED;
 }
 
-static enum node_outcome make_symlink(const struct node *node, const struct tree_place *place, GError **error)
+static enum node_outcome make_symlink(const struct node *node, const struct rootfs_place *place, GError **error)
 {
         const char *target = archive_entry_symlink(node->entry);
         if (target == NULL || symlinkat(target, place->directory_fd, place->name) < 0)
@@ -248,7 +249,7 @@ static enum node_outcome make_symlink(const struct node *node, const struct tree
         return finish_name(node, place, error) ? NODE_DONE : NODE_FAILED;
 }
 
-static enum node_outcome make_fifo(const struct node *node, const struct tree_place *place, GError **error)
+static enum node_outcome make_fifo(const struct node *node, const struct rootfs_place *place, GError **error)
 {
         if (mknodat(place->directory_fd, place->name, S_IFIFO | 0600, 0) < 0)
                 return failed_errno(errno, "create FIFO", error);
@@ -256,7 +257,7 @@ static enum node_outcome make_fifo(const struct node *node, const struct tree_pl
 }
 
 enum node_outcome node_make(
-        const struct node_context *context, const struct node *node, const struct tree_place *place, GError **error)
+        const struct node_context *context, const struct node *node, const struct rootfs_place *place, GError **error)
 {
         if (archive_entry_xattr_count(node->entry) > MAX_ATTRIBUTES) {
                 error_fail(error, ERROR_RESOURCE_EXHAUSTED, "more than %d attributes", MAX_ATTRIBUTES);

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "unpack/report.h"
-#include "unpack/tree.h"
+#include "unpack/rootfs.h"
 
 #include <stdint.h>
 #include <sys/stat.h>
@@ -27,7 +27,7 @@ struct node {
 };
 
 struct node_context {
-        struct tree *tree;
+        struct rootfs *rootfs;
         struct report *report;
         uint64_t *bytes; // counts what is written to files
 };
@@ -38,7 +38,8 @@ enum node_outcome {
         NODE_FAILED,
 };
 enum node_outcome node_make(
-        const struct node_context *context, const struct node *node, const struct tree_place *place, GError **error);
+        const struct node_context *context, const struct node *node, const struct rootfs_place *place, GError **error);
 
 // overlayfs's sign that what lies below place is hidden.
-bool node_make_whiteout(const struct node *node, const struct tree_place *place, struct report *report, GError **error);
+bool node_make_whiteout(
+        const struct node *node, const struct rootfs_place *place, struct report *report, GError **error);

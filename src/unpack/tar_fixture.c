@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "unpack/tar_fixture.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -84,14 +83,4 @@ GByteArray *tar_fixture(const struct tar_entry *entries, size_t n_entries)
                 tar_fixture_add(archive, &entries[i]);
         tar_fixture_end(archive);
         return archive;
-}
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
-{
-        return remove(path);
-}
-
-void tar_fixture_remove_tree(const char *path)
-{
-        g_assert_cmpint(nftw(path, remove_one, 64, FTW_DEPTH | FTW_PHYS), ==, 0);
 }

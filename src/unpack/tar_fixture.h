@@ -22,6 +22,3 @@ void tar_fixture_add(GByteArray *archive, const struct tar_entry *entry);
 void tar_fixture_end(GByteArray *archive);
 // The whole of it.
 GByteArray *tar_fixture(const struct tar_entry *entries, size_t n_entries);
-
-// Removes a test's directory with all that is in it, links not followed.
-void tar_fixture_remove_tree(const char *path);

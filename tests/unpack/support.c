@@ -5,6 +5,7 @@
 #include "io/lanes.h"
 #include "io/loop.h"
 #include "sys/spawn.h"
+#include "sys/tree.h"
 #include "unpack/tar_fixture.h"
 
 #include <glib/gstdio.h>
@@ -36,7 +37,7 @@ void support_tear_down(struct support *support)
         lanes_free(support->lanes);
         unpacker_unref(support->unpacker);
         loop_free(support->loop);
-        tar_fixture_remove_tree(support->path);
+        g_assert_true(tree_remove(support->path, NULL));
         g_free(support->path);
         g_free(support->directory);
         g_free(support->diff_id);

@@ -4,9 +4,10 @@
 // on open directories, because the resolved path is needed as well: reports to skiffd name it, and opaque markers
 // compare it. The last directory is kept open, as archives come in the order of directories; whatever is removed may
 // have been part of its path, so every removal forgets it.
-#include "unpack/tree.h"
+#include "unpack/rootfs.h"
 
 #include "base/fd.h"
+#include "sys/tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 
 enum { MAX_LINKS = 255, MAX_DEPTH = 2000 };
 
-struct tree {
+struct rootfs {
         int root_fd;
         void (*on_invented)(void *data, const char *path);
         void *data;
@@ -30,14 +31,14 @@ struct tree {
         } places, targets;
 };
 
-struct tree *tree_new(int root_fd, void (*on_invented)(void *data, const char *path), void *data)
+struct rootfs *rootfs_new(int root_fd, void (*on_invented)(void *data, const char *path), void *data)
 {
-        struct tree *tree = g_new0(struct tree, 1);
-        tree->root_fd = root_fd;
-        tree->on_invented = on_invented;
-        tree->data = data;
-        tree->places.fd = tree->targets.fd = -1;
-        return tree;
+        struct rootfs *rootfs = g_new0(struct rootfs, 1);
+        rootfs->root_fd = root_fd;
+        rootfs->on_invented = on_invented;
+        rootfs->data = data;
+        rootfs->places.fd = rootfs->targets.fd = -1;
+        return rootfs;
 }
 
 static void forget(struct memory *memory)
@@ -48,16 +49,16 @@ static void forget(struct memory *memory)
         memory->stale = false;
 }
 
-void tree_free(struct tree *tree)
+void rootfs_free(struct rootfs *rootfs)
 {
-        if (tree == NULL)
+        if (rootfs == NULL)
                 return;
-        forget(&tree->places);
-        forget(&tree->targets);
-        g_free(tree);
+        forget(&rootfs->places);
+        forget(&rootfs->targets);
+        g_free(rootfs);
 }
 
-char *tree_clean(const char *name)
+char *rootfs_clean(const char *name)
 {
         g_auto(GStrv) parts = g_strsplit(name, "/", -1);
         GPtrArray *kept = g_ptr_array_new();
@@ -75,19 +76,19 @@ char *tree_clean(const char *name)
         return clean;
 }
 
-int tree_open(const struct tree *tree, const char *path, int flags)
+int rootfs_open(const struct rootfs *rootfs, const char *path, int flags)
 {
         struct open_how how = {
                 .flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
         };
-        return (int)syscall(SYS_openat2, tree->root_fd, *path == '\0' ? "." : path, &how, sizeof(how));
+        return (int)syscall(SYS_openat2, rootfs->root_fd, *path == '\0' ? "." : path, &how, sizeof(how));
 }
 
 // ---- walking
 
 struct walk {
-        struct tree *tree;
+        struct rootfs *rootfs;
         bool create;
         int fd;             // the directory that the walk has reached
         GString *path;      // its path without links
@@ -109,7 +110,7 @@ static bool return_to(struct walk *walk, size_t length, GError **error)
 {
         g_string_truncate(walk->path, length);
         fd_close(&walk->fd);
-        walk->fd = tree_open(walk->tree, walk->path->str, O_PATH | O_DIRECTORY);
+        walk->fd = rootfs_open(walk->rootfs, walk->path->str, O_PATH | O_DIRECTORY);
         return walk->fd >= 0 || error_fail_errno(error, errno, "open %s", walk->path->str);
 }
 
@@ -140,7 +141,7 @@ static int invent(struct walk *walk, const char *name)
         if (fchmodat(walk->fd, name, 0755, 0) < 0)
                 return -1;
         g_autofree char *path = walk->path->len == 0 ? g_strdup(name) : g_strdup_printf("%s/%s", walk->path->str, name);
-        walk->tree->on_invented(walk->tree->data, path);
+        walk->rootfs->on_invented(walk->rootfs->data, path);
         return openat(walk->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
@@ -182,12 +183,12 @@ static bool walk_all(struct walk *walk, const char *path, GError **error)
 }
 
 // Opens the directory at path and remembers it as the last one.
-static bool enter(struct tree *tree, struct memory *memory, const char *path, bool create, GError **error)
+static bool enter(struct rootfs *rootfs, struct memory *memory, const char *path, bool create, GError **error)
 {
         if (memory->fd >= 0 && !memory->stale && strcmp(memory->asked, path) == 0)
                 return true;
-        struct walk walk = {.tree = tree, .create = create, .path = g_string_new(path)};
-        walk.fd = strstr(path, "..") == NULL ? tree_open(tree, path, O_PATH | O_DIRECTORY) : -1;
+        struct walk walk = {.rootfs = rootfs, .create = create, .path = g_string_new(path)};
+        walk.fd = strstr(path, "..") == NULL ? rootfs_open(rootfs, path, O_PATH | O_DIRECTORY) : -1;
         bool good = walk.fd >= 0;
         if (!good) {
                 walk.components = g_queue_new();
@@ -205,23 +206,23 @@ static bool enter(struct tree *tree, struct memory *memory, const char *path, bo
         return true;
 }
 
-static bool find(struct tree *tree, struct memory *memory, const char *path, bool create, struct tree_place *ret_place,
-        GError **error)
+static bool find(struct rootfs *rootfs, struct memory *memory, const char *path, bool create,
+        struct rootfs_place *ret_place, GError **error)
 {
         const char *slash = strrchr(path, '/');
         g_autofree char *parent = slash == NULL ? g_strdup("") : g_strndup(path, (size_t)(slash - path));
-        if (!enter(tree, memory, parent, create, error))
+        if (!enter(rootfs, memory, parent, create, error))
                 return false;
-        *ret_place = (struct tree_place){memory->fd, memory->resolved, slash == NULL ? path : slash + 1};
+        *ret_place = (struct rootfs_place){memory->fd, memory->resolved, slash == NULL ? path : slash + 1};
         return true;
 }
 
-bool tree_find(struct tree *tree, const char *path, bool create, struct tree_place *ret_place, GError **error)
+bool rootfs_find(struct rootfs *rootfs, const char *path, bool create, struct rootfs_place *ret_place, GError **error)
 {
-        return find(tree, &tree->places, path, create, ret_place, error);
+        return find(rootfs, &rootfs->places, path, create, ret_place, error);
 }
 
-bool tree_find_target(struct tree *tree, const char *path, struct tree_place *ret_place, GError **error)
+bool rootfs_find_target(struct rootfs *rootfs, const char *path, struct rootfs_place *ret_place, GError **error)
 {
         while (*path == '/')
                 path++;
@@ -229,10 +230,10 @@ bool tree_find_target(struct tree *tree, const char *path, struct tree_place *re
         const char *name = slash == NULL ? path : slash + 1;
         if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "link to %s: operation not permitted", path);
-        return find(tree, &tree->targets, path, false, ret_place, error);
+        return find(rootfs, &rootfs->targets, path, false, ret_place, error);
 }
 
-char *tree_place_path(const struct tree_place *place)
+char *rootfs_place_path(const struct rootfs_place *place)
 {
         return *place->directory == '\0' ? g_strdup(place->name)
                                          : g_strdup_printf("%s/%s", place->directory, place->name);
@@ -240,10 +241,8 @@ char *tree_place_path(const struct tree_place *place)
 
 // ---- removing
 
-static bool remove_at(int directory_fd, const char *name, unsigned depth, GError **error);
-
 struct visit {
-        tree_keep_fn keep; // NULL: nothing is kept
+        rootfs_keep_fn keep;
         void *data;
         unsigned depth;
 };
@@ -253,11 +252,9 @@ static bool clear_directory(int fd, const char *path, const struct visit *visit,
 
 static bool clear_entry(int fd, const char *path, const char *name, const struct visit *visit, GError **error)
 {
-        if (visit->keep == NULL)
-                return remove_at(fd, name, visit->depth + 1, error);
         g_autofree char *full = *path == '\0' ? g_strdup(name) : g_strdup_printf("%s/%s", path, name);
         if (!visit->keep(visit->data, full))
-                return remove_at(fd, name, visit->depth + 1, error);
+                return tree_remove_at(fd, name, error);
         int child = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         struct visit deeper = {visit->keep, visit->data, visit->depth + 1};
         return child < 0 || clear_directory(child, full, &deeper, error);
@@ -286,39 +283,22 @@ static bool clear_directory(int fd, const char *path, const struct visit *visit,
         return good;
 }
 
-static bool remove_at(int directory_fd, const char *name, unsigned depth, GError **error)
-{
-        if (unlinkat(directory_fd, name, 0) == 0 || errno == ENOENT)
-                return true;
-        if (errno != EISDIR && errno != EPERM)
-                return error_fail_errno(error, errno, "remove %s", name);
-        int fd = openat(directory_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
-                return error_fail_errno(error, errno, "remove %s", name);
-        struct visit visit = {.depth = depth};
-        if (!clear_directory(fd, "", &visit, error))
-                return false;
-        if (unlinkat(directory_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-                return error_fail_errno(error, errno, "remove %s", name);
-        return true;
-}
-
-bool tree_remove(struct tree *tree, const struct tree_place *place, GError **error)
+bool rootfs_remove(struct rootfs *rootfs, const struct rootfs_place *place, GError **error)
 {
         // The descriptors stay open: place is one of them.
-        bool good = remove_at(place->directory_fd, place->name, 0, error);
-        tree->places.stale = tree->targets.stale = true;
+        bool good = tree_remove_at(place->directory_fd, place->name, error);
+        rootfs->places.stale = rootfs->targets.stale = true;
         return good;
 }
 
-bool tree_remove_others(
-        struct tree *tree, const struct tree_place *place, tree_keep_fn keep, void *data, GError **error)
+bool rootfs_remove_others(
+        struct rootfs *rootfs, const struct rootfs_place *place, rootfs_keep_fn keep, void *data, GError **error)
 {
         int fd = openat(place->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return error_fail_errno(error, errno, "open /%s", place->directory);
         struct visit visit = {.keep = keep, .data = data};
         bool good = clear_directory(fd, place->directory, &visit, error);
-        tree->places.stale = tree->targets.stale = true;
+        rootfs->places.stale = rootfs->targets.stale = true;
         return good;
 }
