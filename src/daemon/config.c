@@ -122,6 +122,58 @@ static json_t *read_file(const char *path, GError **error)
         return toml_parse(text, length, path, error);
 }
 
+static bool same_type(const json_t *value, const json_t *fallback)
+{
+        return json_typeof(value) == json_typeof(fallback) || (json_is_boolean(value) && json_is_boolean(fallback)) ||
+               (json_is_integer(value) && json_is_real(fallback));
+}
+
+static const char *type_text(const json_t *value)
+{
+        if (json_is_string(value))
+                return "a string";
+        if (json_is_boolean(value))
+                return "true or false";
+        return json_is_array(value) ? "a list" : json_is_object(value) ? "a table" : "a number";
+}
+
+static bool is_empty(const json_t *value)
+{
+        const char *key;
+        json_t *item;
+        json_object_foreach ((json_t *)value, key, item) {
+                if (!is_empty(item))
+                        return false;
+        }
+        return json_is_object(value) || (json_is_string(value) && json_string_length(value) == 0) ||
+               (json_is_array(value) && json_array_size(value) == 0);
+}
+
+// What a file sets outside of plugins, compared with the defaults. containerd's own defaults contain empty tables of
+// things that are not here, which is no reason to warn.
+static bool check_table(json_t *table, json_t *defaults, const char *path, const char *prefix, GError **error)
+{
+        const char *key;
+        json_t *value;
+        json_object_foreach (table, key, value) {
+                const json_t *fallback = json_object_get(defaults, key);
+                g_autofree char *name = g_strconcat(prefix, key, NULL);
+                if (fallback != NULL && !same_type(value, fallback))
+                        return error_fail(error, ERROR_INVALID_ARGUMENT, "%s: %s must be %s, not %s", path, name,
+                                type_text(fallback), type_text(value));
+                if (fallback == NULL && !is_empty(value))
+                        log_warn("configuration key is not known and has no effect", "file", path, "key", name);
+        }
+        return true;
+}
+
+static bool check_file(const struct config *config, json_t *tree, const char *path, GError **error)
+{
+        return check_table(tree, config->tree, path, "", error) &&
+               check_table(
+                       json_object_get(tree, "debug"), json_object_get(config->tree, "debug"), path, "debug.", error);
+}
+
 static bool load_depth(struct config *config, const char *path, int depth, GError **error);
 
 static bool load_imports(struct config *config, const char *path, json_t *imports, int depth, GError **error)
@@ -164,10 +216,12 @@ static bool load_depth(struct config *config, const char *path, int depth, GErro
                         CURRENT_VERSION);
         }
         migrate(tree, (int)number);
+        bool good = check_file(config, tree, path, error);
+        if (good)
+                merge(config->tree, tree);
         json_t *imports = json_incref(json_object_get(tree, "imports"));
-        merge(config->tree, tree);
         json_decref(tree);
-        bool good = load_imports(config, path, imports, depth, error);
+        good = good && load_imports(config, path, imports, depth, error);
         json_decref(imports);
         return good;
 }
@@ -185,21 +239,6 @@ static json_t *parse_fallback(const struct plugin_setting *setting)
         json_t *value = json_incref(json_object_get(table, "value"));
         json_decref(table);
         return value;
-}
-
-static bool same_type(const json_t *value, const json_t *fallback)
-{
-        return json_typeof(value) == json_typeof(fallback) || (json_is_boolean(value) && json_is_boolean(fallback)) ||
-               (json_is_integer(value) && json_is_real(fallback));
-}
-
-static const char *type_text(const json_t *value)
-{
-        if (json_is_string(value))
-                return "a string";
-        if (json_is_boolean(value))
-                return "true or false";
-        return json_is_array(value) ? "a list" : json_is_object(value) ? "a table" : "a number";
 }
 
 static void warn_of_unknown_keys(json_t *table, const struct plugin *plugin)
@@ -239,6 +278,21 @@ bool config_add_plugin(struct config *config, const struct plugin *plugin, GErro
                         return false;
         }
         return true;
+}
+
+void config_warn_of_unknown_plugins(const struct config *config, const struct plugin *const *plugins)
+{
+        const char *name;
+        json_t *table;
+        json_object_foreach (json_object_get(config->tree, "plugins"), name, table) {
+                bool known = is_empty(table);
+                for (size_t i = 0; plugins[i] != NULL && !known; i++) {
+                        g_autofree char *full = g_strdup_printf("%s.%s", plugins[i]->type, plugins[i]->id);
+                        known = strcmp(full, name) == 0;
+                }
+                if (!known)
+                        log_warn("plugin is not known, its configuration has no effect", "plugin", name);
+        }
 }
 
 json_t *config_plugin(const struct config *config, const char *type, const char *id)

@@ -24,10 +24,11 @@ void config_free(struct config *config);
 DEFINE_AUTO(config, config_free)
 
 // Merges the file and its imports over what is there. NOT_FOUND if it does not exist; INVALID_ARGUMENT with place and
-// key.
+// key. Warns of keys that nobody reads.
 bool config_load(struct config *config, const char *path, GError **error);
 // Checks the types of what is set and adds the defaults of the plugin's settings. Warns of keys that nobody reads.
 bool config_add_plugin(struct config *config, const struct plugin *plugin, GError **error);
+void config_warn_of_unknown_plugins(const struct config *config, const struct plugin *const *plugins);
 // The table of a plugin; borrowed, never NULL after config_add_plugin.
 json_t *config_plugin(const struct config *config, const char *type, const char *id);
 

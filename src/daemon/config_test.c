@@ -74,6 +74,48 @@ static void a_circle_of_imports_ends(struct fixture *f, const void *unused)
         g_assert_true(error_is(error, ERROR_INVALID_ARGUMENT));
 }
 
+static void wrong_types_are_refused(struct fixture *f, const void *unused)
+{
+        static const struct {
+                const char *text, *error;
+        } cases[] = {
+                {"root = 3\n", "root must be a string, not a number"},
+                {"disabled_plugins = 'x'\n", "disabled_plugins must be a list, not a string"},
+                {"oom_score = 'high'\n", "oom_score must be a number, not a string"},
+                {"[debug]\nlevel = true\n", "debug.level must be a string, not true or false"},
+                {"debug = 'x'\n", "debug must be a table, not a string"},
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autofree char *text = g_strconcat("version = 4\n", cases[i].text, NULL);
+                const char *path = write_file(f, "types.toml", text);
+                AUTO(config) config = config_new();
+                g_autoptr(GError) error = NULL;
+                g_assert_false(config_load(config, path, &error));
+                g_assert_true(error_is(error, ERROR_INVALID_ARGUMENT));
+                g_assert_true(g_str_has_suffix(error->message, cases[i].error));
+        }
+}
+
+static void unknown_keys_are_named(struct fixture *f, const void *unused)
+{
+        if (g_test_subprocess()) {
+                AUTO(config) config = load(write_file(f, "keys.toml",
+                        "version = 4\ntemp = ''\nrooot = '/r'\n[cgroup]\npath = ''\n[debug]\nlevle = 'info'\n"
+                        "[plugins.'t.empty']\n[plugins.'t.nothing']\nname = 'x'\n"));
+                const struct plugin *const plugins[] = {NULL};
+                config_warn_of_unknown_plugins(config, plugins);
+                return;
+        }
+        g_test_trap_subprocess(NULL, 0, 0);
+        g_test_trap_assert_passed();
+        g_test_trap_assert_stderr("*key=rooot*");
+        g_test_trap_assert_stderr("*key=debug.levle*");
+        g_test_trap_assert_stderr("*plugin=t.nothing*");
+        g_test_trap_assert_stderr_unmatched("*temp*");
+        g_test_trap_assert_stderr_unmatched("*cgroup*");
+        g_test_trap_assert_stderr_unmatched("*t.empty*");
+}
+
 static void unknown_versions_are_refused(struct fixture *f, const void *unused)
 {
         static const char *const texts[] = {"", "version = 1\n", "version = 5\n", "version = 'x'\n", "root = '/r'\n"};
@@ -154,6 +196,37 @@ static void a_required_plugin_that_fails_stops_the_start(struct fixture *f, cons
         g_string_free(started, TRUE);
 }
 
+static void a_required_plugin_that_is_not_there_stops_the_start(struct fixture *f, const void *unused)
+{
+        const struct plugin *const plugins[] = {&first, NULL};
+        static const char *const texts[] = {"version = 4\nrequired_plugins = ['t.none']\n",
+                "version = 4\nrequired_plugins = ['t.first']\ndisabled_plugins = ['t.first']\n"};
+        for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+                AUTO(config) config = load(write_file(f, "c.toml", texts[i]));
+                g_autoptr(GError) error = NULL;
+                g_assert_null(start_plugins(config, plugins, &error));
+                g_assert_true(error_is(error, ERROR_NOT_FOUND));
+                g_string_free(started, TRUE);
+        }
+}
+
+static void *fail_to_listen(struct plugin_host *host, GError **error)
+{
+        error_fail(error, ERROR_FAILED_PRECONDITION, "in use");
+        return NULL;
+}
+
+static void a_daemon_without_its_socket_does_not_start(struct fixture *f, const void *unused)
+{
+        static const struct plugin server = {.type = PLUGIN_SERVER, .id = "grpc", .init = fail_to_listen};
+        const struct plugin *const plugins[] = {&server, NULL};
+        AUTO(config) config = load(write_file(f, "c.toml", "version = 4\n"));
+        g_autoptr(GError) error = NULL;
+        g_assert_null(start_plugins(config, plugins, &error));
+        g_assert_cmpstr(error->message, ==, "load required plugin io.containerd.server.v1.grpc: in use");
+        g_string_free(started, TRUE);
+}
+
 static void a_disabled_plugin_does_not_start(struct fixture *f, const void *unused)
 {
         const struct plugin *const plugins[] = {&first, &second, NULL};
@@ -172,9 +245,13 @@ int main(int argc, char **argv)
         ADD("/config/", imports_are_merged);
         ADD("/config/", a_circle_of_imports_ends);
         ADD("/config/", unknown_versions_are_refused);
+        ADD("/config/", wrong_types_are_refused);
+        ADD("/config/", unknown_keys_are_named);
         ADD("/plugins/", plugins_start_after_what_they_need);
         ADD("/plugins/", settings_are_read_and_checked);
         ADD("/plugins/", a_required_plugin_that_fails_stops_the_start);
+        ADD("/plugins/", a_required_plugin_that_is_not_there_stops_the_start);
+        ADD("/plugins/", a_daemon_without_its_socket_does_not_start);
         ADD("/plugins/", a_disabled_plugin_does_not_start);
         return g_test_run();
 }

@@ -68,8 +68,11 @@ static bool is_disabled(const struct plugin_set *set, const struct plugin *plugi
         return config_list_has(set->options.config, "disabled_plugins", name);
 }
 
+// Without one of its sockets the daemon is of no use.
 static bool is_required(const struct plugin_set *set, const struct plugin *plugin)
 {
+        if (strcmp(plugin->type, PLUGIN_SERVER) == 0)
+                return true;
         g_autofree char *name = g_strdup_printf("%s.%s", plugin->type, plugin->id);
         return config_list_has(set->options.config, "required_plugins", name);
 }
@@ -152,13 +155,39 @@ static bool add_hosts(struct plugin_set *set, GError **error)
         return true;
 }
 
+static bool has_host(const struct plugin_set *set, const char *name)
+{
+        for (guint i = 0; i < set->hosts->len; i++) {
+                const struct plugin_host *host = set->hosts->pdata[i];
+                g_autofree char *full = g_strdup_printf("%s.%s", host->plugin->type, host->plugin->id);
+                if (strcmp(full, name) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static bool check_required(const struct plugin_set *set, GError **error)
+{
+        size_t i;
+        json_t *item;
+        json_array_foreach (json_object_get(set->options.config->tree, "required_plugins"), i, item) {
+                const char *name = json_string_value(item);
+                if (name != NULL && !has_host(set, name))
+                        return error_fail(
+                                error, ERROR_NOT_FOUND, "required plugin %s is disabled or not known: not found", name);
+        }
+        return true;
+}
+
 struct plugin_set *plugin_set_start(const struct plugin_set_options *options, GError **error)
 {
         struct plugin_set *set = g_new0(struct plugin_set, 1);
         set->options = *options;
         set->hosts = g_ptr_array_new_with_free_func(host_free);
         set->order = g_ptr_array_new();
-        bool good = add_hosts(set, error);
+        bool good = add_hosts(set, error) && check_required(set, error);
+        if (good)
+                config_warn_of_unknown_plugins(options->config, options->plugins);
         for (guint i = 0; good && i < set->hosts->len; i++)
                 visit(set, set->hosts->pdata[i]);
         for (guint i = 0; good && i < set->order->len; i++)
