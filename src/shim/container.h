@@ -35,9 +35,9 @@ struct process {
         struct container *container;
         char *exec_id; // NULL: the container's first
         enum process_state state;
-        pid_t pid;     // 0: none yet
-        bool starting; // an end that comes now is published after the start
-        bool reaped, published;
+        pid_t pid;                       // 0: none yet
+        bool starting;                   // an end that comes now is published after the start
+        bool reaped, settled, published; // settled: what it wrote is read
         unsigned exit_status;
         int64_t exited_at_ns;
         char *names[3]; // the client's stdin, stdout, stderr; "": none
@@ -113,7 +113,7 @@ void process_drain(struct process *process, loop_fn done, void *data);
 // Like containerd: "paused" of the container is the state of all its processes.
 unsigned process_status(const struct process *process);
 Google__Protobuf__Timestamp *process_exited_at(const struct process *process, struct arena *arena);
-// The init process's exit is published last: sees whether it can be.
+// An exec'd process ended or never started. The first process's exit is published last: maybe now.
 void container_exec_ended(struct container *container);
 
 // ---- operations

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process from its pid file to its exit event. Two things hold an exit back: the start that is still under way, so
-// that events come in order; and, for a container's first process, its other processes, as its exit says that all is
-// over. Where the container shares a process namespace, the kernel does not end them: the shim has them killed.
+// A process from its pid file to its exit event. Three things hold an exit back: the start that is still under way, so
+// that events come in order; output that the client has not read, for a while; and, for a container's first process,
+// its other processes, as its exit says that all is over. Where the container shares a process namespace, the kernel
+// does not end them: the shim has them killed.
 #include "shim/container.h"
 
 #include "base/clock.h"
@@ -123,21 +124,27 @@ static void publish_exit(struct process *process)
         oom_check(container->oom); // the cause first
         process->state = PROCESS_STOPPED;
         process->published = true;
-        if (process->streams != NULL)
-                streams_process_ended(process->streams);
         container_publish(container, "/tasks/exit", &event.base);
         end_waits(process, NULL);
         if (process->on_published != NULL)
                 loop_post(container->shim->loop, process->on_published, process->on_published_data);
 }
 
+static void publish_if_over(struct process *process)
+{
+        struct container *container = process->container;
+        bool is_last = process->exec_id != NULL || (container->n_running_execs == 0 && !container->killing_all);
+        if (!process->settled || process->published || !is_last)
+                return;
+        publish_exit(process);
+        if (process->exec_id != NULL)
+                container_exec_ended(container);
+}
+
 void container_exec_ended(struct container *container)
 {
         container->n_running_execs--;
-        struct process *init = &container->init;
-        if (container->n_running_execs == 0 && init->reaped && !init->starting && !init->published &&
-                !container->killing_all)
-                publish_exit(init);
+        publish_if_over(&container->init);
 }
 
 static void on_all_killed(void *data, const GError *error)
@@ -146,8 +153,7 @@ static void on_all_killed(void *data, const GError *error)
         container->killing_all = false;
         if (error != NULL)
                 log_error("failed to kill init's children", "id", container->id, "error", error->message);
-        if (container->n_running_execs == 0 && !container->init.published)
-                publish_exit(&container->init);
+        publish_if_over(&container->init);
 }
 
 static void on_resumed(void *data, const GError *error)
@@ -157,7 +163,7 @@ static void on_resumed(void *data, const GError *error)
                 log_error("resuming exited container from paused state", "id", container->id, "error", error->message);
 }
 
-static void handle_init_end(struct container *container)
+static void end_others(struct container *container)
 {
         if (container->init.state == PROCESS_PAUSED) {
                 struct oci_job job = {.args = (const char *[]){"resume", container->id, NULL}};
@@ -168,18 +174,25 @@ static void handle_init_end(struct container *container)
                 container->killing_all = true;
                 container_kill_all(container, on_all_killed, container_ref(container));
         }
-        if (container->n_running_execs == 0 && !container->killing_all && !container->init.published)
-                publish_exit(&container->init);
+}
+
+static void on_settled(void *data)
+{
+        struct process *process = data;
+        AUTO(container) container = process->container;
+        process->settled = true;
+        publish_if_over(process);
 }
 
 static void handle_end(struct process *process)
 {
-        if (process->exec_id == NULL) {
-                handle_init_end(process->container);
-        } else {
-                publish_exit(process);
-                container_exec_ended(process->container);
-        }
+        if (process->exec_id == NULL)
+                end_others(process->container);
+        container_ref(process->container);
+        if (process->streams != NULL)
+                streams_process_ended(process->streams, on_settled, process);
+        else
+                on_settled(process);
 }
 
 static void on_reaped(void *data, int status, int64_t ended_ns)

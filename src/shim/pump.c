@@ -17,7 +17,7 @@ enum outcome { GO_ON, WAIT_SOURCE, WAIT_DESTINATION, ENDED };
 
 struct pump {
         struct loop *loop;
-        int from, to, hold;
+        int from, to;
         bool use_buffer, finishing, posted, freed;
         struct loop_watch *from_watch, *to_watch;
         uint8_t *left; // read, not written yet
@@ -32,7 +32,6 @@ static void close_all(struct pump *pump)
         loop_watch_stop(g_steal_pointer(&pump->to_watch));
         fd_close(&pump->from);
         fd_close(&pump->to);
-        fd_close(&pump->hold);
         g_free(g_steal_pointer(&pump->left));
 }
 
@@ -178,7 +177,6 @@ struct pump *pump_start(struct loop *loop, const struct pump_options *options)
                 .loop = loop,
                 .from = options->from,
                 .to = options->to,
-                .hold = options->hold,
                 .use_buffer = options->terminal,
                 .on_end = options->on_end,
                 .data = options->data,
@@ -200,6 +198,12 @@ bool pump_source_is_over(const struct pump *pump)
 {
         struct pollfd source = {.fd = pump->from, .events = POLLIN};
         return pump->from < 0 || (poll(&source, 1, 0) > 0 && source.revents & POLLHUP);
+}
+
+bool pump_is_caught_up(const struct pump *pump)
+{
+        struct pollfd source = {.fd = pump->from, .events = POLLIN};
+        return pump->from < 0 || (pump->left == NULL && poll(&source, 1, 0) >= 0 && (source.revents & POLLIN) == 0);
 }
 
 void pump_free(struct pump *pump)

@@ -14,7 +14,6 @@ typedef void (*pump_end_fn)(void *data);
 
 struct pump_options {
         int from, to;  // owned by the pump; it sets O_NONBLOCK on both
-        int hold;      // kept open as long as to, and closed with it; -1: none
         bool terminal; // one of them is a terminal: no splice
         pump_end_fn on_end;
         void *data;
@@ -24,5 +23,7 @@ struct pump *pump_start(struct loop *loop, const struct pump_options *options);
 void pump_finish(struct pump *pump);
 // All writers of the source have come and gone (it may hold bytes yet).
 bool pump_source_is_over(const struct pump *pump);
+// Whatever was written to the source is at the destination.
+bool pump_is_caught_up(const struct pump *pump);
 void pump_free(struct pump *pump);
 DEFINE_AUTO(pump, pump_free)

@@ -49,12 +49,8 @@ static void on_end(void *data)
 
 static struct pump *start(struct fixture *f, bool terminal)
 {
-        struct pump_options options = {.from = f->source[0],
-                .to = f->destination[1],
-                .hold = -1,
-                .terminal = terminal,
-                .on_end = on_end,
-                .data = f};
+        struct pump_options options = {
+                .from = f->source[0], .to = f->destination[1], .terminal = terminal, .on_end = on_end, .data = f};
         return pump_start(f->loop, &options);
 }
 
@@ -140,19 +136,29 @@ static void on_streams_ready(void *data, const GError *error)
         f->failed = error != NULL;
 }
 
+static void run_some_turns(struct fifo_fixture *f)
+{
+        for (int i = 0; i < 5; i++)
+                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+}
+
 static struct streams *open_streams(struct fifo_fixture *f, struct cancel *cancel)
 {
         struct streams_options options = {.in = "", .out = f->path, .err = "", .id = "c", .namespace_ = "n"};
         struct streams *streams = streams_new(f->loop, NULL, &options);
         streams_open(streams, cancel, on_streams_ready, f);
-        for (int i = 0; i < 5; i++) // looks for a reader several times
-                uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+        run_some_turns(f); // looks for a reader several times
         g_assert_false(f->ready);
         return streams;
 }
 
-// The client opens late and the process is over at once: all of its output is there.
-static void test_no_process_before_its_output_is_read(struct fifo_fixture *f, gconstpointer data)
+static void on_told(void *data)
+{
+        *(bool *)data = true;
+}
+
+// The client opens late, reads late, and the process is over at once: the end is told when all of its output is read.
+static void test_end_is_told_when_its_output_is_read(struct fifo_fixture *f, gconstpointer data)
 {
         AUTO(cancel) cancel = cancel_new();
         AUTO(streams) streams = open_streams(f, cancel);
@@ -164,9 +170,15 @@ static void test_no_process_before_its_output_is_read(struct fifo_fixture *f, gc
         g_assert_cmpuint(streams_child_fds(streams, fds), ==, 1);
         g_assert_cmpint(write(fds[0].from, "all", 3), ==, 3);
         g_assert_true(streams_start(streams, -1, NULL));
+        bool told = false;
+        streams_process_ended(streams, on_told, &told);
+        run_some_turns(f);
+        g_assert_false(told);
         char text[8];
-        while (read(reader, text, sizeof text) != 3)
+        g_assert_cmpint(read(reader, text, sizeof text), ==, 3);
+        while (!told)
                 uv_run(loop_uv(f->loop), UV_RUN_ONCE);
+        g_assert_cmpint(read(reader, text, sizeof text), ==, 0);
         close(reader);
 }
 
@@ -281,7 +293,7 @@ int main(int argc, char **argv)
         ADD("finish_copies_what_is_there", test_finish_copies_what_is_there, "terminal");
         ADD("ends_when_nobody_reads", test_ends_when_nobody_reads, NULL);
 #define ADD_FIFO(name, fn) g_test_add("/streams/" name, struct fifo_fixture, NULL, set_up_fifo, fn, tear_down_fifo)
-        ADD_FIFO("no_process_before_its_output_is_read", test_no_process_before_its_output_is_read);
+        ADD_FIFO("end_is_told_when_its_output_is_read", test_end_is_told_when_its_output_is_read);
         ADD_FIFO("wait_for_a_reader_ends_with_its_call", test_wait_for_a_reader_ends_with_its_call);
         g_test_add_func("/reaper/reaps_what_is_watched_and_strangers", test_reaps_what_is_watched_and_strangers);
         g_test_add_func("/reaper/keeps_early_ends_while_held", test_keeps_early_ends_while_held);

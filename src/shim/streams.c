@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-enum { MAX_READER_CHECK_MS = 50 };
+enum { MAX_CHECK_MS = 50, UNREAD_LIMIT_MS = 1000 };
 
 struct streams {
         struct loop *loop;
@@ -30,7 +30,7 @@ struct streams {
         uid_t uid;
         gid_t gid;
         int child[3], ours[3]; // ends of pipes; -1: none
-        int to[3], hold[3];    // output: the file or FIFO, and the FIFO's reading end; -1: none
+        int to[3], hold[3];    // output: what is copied to, and a FIFO's reading end; -1: none
         bool to_fifo[3];
         int in_hold; // the FIFO's writing end
         int master;
@@ -39,9 +39,12 @@ struct streams {
         struct logger *logger;
         streams_ready_fn ready;
         void *ready_data;
-        struct cancel *cancel; // of the call that waits for ready
-        struct loop_timer *reader_timer;
-        unsigned reader_check_ms;
+        struct cancel *cancel;          // of the call that waits for ready
+        struct loop_timer *check_timer; // looks what the client did at its end
+        unsigned check_ms;
+        uint64_t unread_until_ms;
+        loop_fn ended;
+        void *ended_data;
         struct loop_timer *drain_timer;
         loop_fn drained;
         void *drained_data;
@@ -81,7 +84,7 @@ void streams_free(struct streams *streams)
 {
         if (streams == NULL)
                 return;
-        loop_timer_stop(streams->reader_timer);
+        loop_timer_stop(streams->check_timer);
         loop_timer_stop(streams->drain_timer);
         close_child_ends(streams);
         logger_free(streams->logger);
@@ -218,18 +221,24 @@ static bool hold_outputs(struct streams *streams)
         return true;
 }
 
-// Of an open at the other end the kernel tells nothing that could be waited for; it is mostly there at the first look.
+// Of what happens at the other end of a FIFO the kernel tells nothing that could be waited for. Mostly it has happened
+// at the first look.
+static void check_later(struct streams *streams, loop_fn check)
+{
+        streams->check_ms = MIN(streams->check_ms * 2 + 1, MAX_CHECK_MS);
+        streams->check_timer = loop_timer_start(streams->loop, streams->check_ms, check, streams);
+}
+
 static void check_readers(void *data)
 {
         struct streams *streams = data;
         g_autoptr(GError) error = NULL;
-        streams->reader_timer = NULL;
+        streams->check_timer = NULL;
         if (!hold_outputs(streams) && cancel_check(streams->cancel, &error)) {
-                streams->reader_check_ms = MIN(streams->reader_check_ms * 2 + 1, MAX_READER_CHECK_MS);
-                streams->reader_timer =
-                        loop_timer_start(streams->loop, streams->reader_check_ms, check_readers, streams);
+                check_later(streams, check_readers);
                 return;
         }
+        streams->check_ms = 0;
         g_prefix_error(&error, "%sno client reads the output: ", copying_failed(streams));
         streams->ready(streams->ready_data, error);
 }
@@ -247,7 +256,7 @@ void streams_open(struct streams *streams, struct cancel *cancel, streams_ready_
         if (error != NULL)
                 ready(data, error);
         else if (streams->logger == NULL)
-                streams->reader_timer = loop_timer_start(streams->loop, 0, check_readers, streams);
+                streams->check_timer = loop_timer_start(streams->loop, 0, check_readers, streams);
 }
 
 size_t streams_child_fds(const struct streams *streams, struct spawn_fd fds[3])
@@ -295,13 +304,12 @@ static void on_err_end(void *data)
         finish_drain(streams);
 }
 
-static void start_pump(struct streams *streams, int which, int from, int to, int hold)
+static void start_pump(struct streams *streams, int which, int from, int to)
 {
         static const pump_end_fn ends[] = {on_in_end, on_out_end, on_err_end};
         struct pump_options options = {
                 .from = from,
                 .to = to,
-                .hold = hold,
                 .terminal = streams->master >= 0,
                 .on_end = ends[which],
                 .data = streams,
@@ -319,13 +327,8 @@ static bool start_input(struct streams *streams, int to, GError **error)
                 return error_fail_errno(error, errno, "containerd-shim: opening %s failed", name);
         if (!fifo_is(name))
                 return error_fail(error, ERROR_UNKNOWN, "containerd-shim: opening %s failed: not a fifo", name);
-        start_pump(streams, 0, fd_take(&from), fd_take(&destination), -1);
+        start_pump(streams, 0, fd_take(&from), fd_take(&destination));
         return true;
-}
-
-static void start_output(struct streams *streams, int which, int from)
-{
-        start_pump(streams, which, from, fd_take(&streams->to[which]), fd_take(&streams->hold[which]));
 }
 
 static bool start_terminal(struct streams *streams, GError **error)
@@ -339,9 +342,9 @@ static bool start_terminal(struct streams *streams, GError **error)
                 int to = fcntl(logger_input(streams->logger, 0), F_DUPFD_CLOEXEC, 3);
                 if (to < 0)
                         return error_fail_errno(error, errno, "duplicate pipe");
-                start_pump(streams, 1, fd_take(&out), to, -1);
+                start_pump(streams, 1, fd_take(&out), to);
         } else if (streams->to[1] >= 0) {
-                start_output(streams, 1, fd_take(&out));
+                start_pump(streams, 1, fd_take(&out), fd_take(&streams->to[1]));
         }
         return true;
 }
@@ -350,7 +353,7 @@ static bool start_pipes(struct streams *streams, GError **error)
 {
         for (int i = 1; i < 3; i++) {
                 if (streams->ours[i] >= 0)
-                        start_output(streams, i, fd_take(&streams->ours[i]));
+                        start_pump(streams, i, fd_take(&streams->ours[i]), fd_take(&streams->to[i]));
         }
         return streams->ours[0] < 0 || start_input(streams, fd_take(&streams->ours[0]), error);
 }
@@ -386,10 +389,36 @@ bool streams_resize(struct streams *streams, unsigned width, unsigned height, GE
         return true;
 }
 
-void streams_process_ended(struct streams *streams)
+static bool is_all_read(const struct streams *streams)
+{
+        for (int i = 1; i < 3; i++) {
+                int n_unread = 0;
+                if (streams->pumps[i] != NULL && !pump_is_caught_up(streams->pumps[i]))
+                        return false;
+                if (streams->hold[i] >= 0 && ioctl(streams->hold[i], FIONREAD, &n_unread) == 0 && n_unread > 0)
+                        return false;
+        }
+        return true;
+}
+
+static void check_unread(void *data)
+{
+        struct streams *streams = data;
+        streams->check_timer = NULL;
+        if (is_all_read(streams) || uv_now(loop_uv(streams->loop)) >= streams->unread_until_ms)
+                streams->ended(streams->ended_data);
+        else
+                check_later(streams, check_unread);
+}
+
+void streams_process_ended(struct streams *streams, loop_fn done, void *data)
 {
         if (streams->master >= 0 && streams->copying[1])
                 pump_finish(streams->pumps[1]);
+        streams->ended = done;
+        streams->ended_data = data;
+        streams->unread_until_ms = uv_now(loop_uv(streams->loop)) + UNREAD_LIMIT_MS;
+        check_unread(streams);
 }
 
 static void on_drain_timeout(void *data)

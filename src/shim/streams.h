@@ -43,7 +43,8 @@ void streams_hold_stdin(struct streams *streams);
 // file. Before the start, too.
 void streams_close_stdin(struct streams *streams);
 bool streams_resize(struct streams *streams, unsigned width, unsigned height, GError **error);
-// The process ended: what a terminal still holds is the last of it.
-void streams_process_ended(struct streams *streams);
+// The process ended: what a terminal still holds is the last of it. Calls done once, maybe within this call: when the
+// client has read from the FIFOs what the process wrote, or has left it there for a second. Not after streams_free.
+void streams_process_ended(struct streams *streams, loop_fn done, void *data);
 // Calls done once, later: when all output is copied, or after timeout_ms.
 void streams_drain(struct streams *streams, unsigned timeout_ms, loop_fn done, void *data);

@@ -124,6 +124,19 @@ def test_output_outlives_its_reader(shims):
     task.end()
 
 
+def test_a_client_that_does_not_read_does_not_hold_the_exit_back(shims):
+    os.mkfifo(shims.directory / "unread")
+    unread = os.open(shims.directory / "unread", os.O_RDONLY | os.O_NONBLOCK)
+    cid = shims.new_id()
+    shims.bundle(cid, [*SH, "echo left; exit 4"])
+    task = shims.start(cid).create(stdout=str(shims.directory / "unread"))
+    task.start()
+    assert task.wait() == 4
+    assert os.read(unread, 100) == b"left\n"
+    os.close(unread)
+    task.end()
+
+
 def test_stdin_and_its_close(shims):
     task = shims.task(["busybox", "cat"], stdin=True)
     writer = os.open(task.fifo[""], os.O_WRONLY)
