@@ -217,6 +217,8 @@ static void client_ready(struct rpc_connection *connection, struct rpc_exchange 
         struct rpc_client_stream *stream = (struct rpc_client_stream *)exchange;
         rpc_exchange_take_handled(exchange);
         struct ttrpc_call *call = exchange->stream;
+        if (exchange->detached)
+                return; // over; a half close that comes late must not begin it again
         if (rpc_exchange_was_reset(exchange)) {
                 if (call != NULL)
                         end_call(client, call, NULL);
