@@ -60,11 +60,6 @@ const char *digest_encoded(const char *digest)
         return strchr(digest, ':') + 1;
 }
 
-const char *digest_algorithm_name(enum digest_algorithm algorithm)
-{
-        return algorithms[algorithm].name;
-}
-
 struct digester *digester_new(enum digest_algorithm algorithm)
 {
         struct digester *digester = g_new0(struct digester, 1);

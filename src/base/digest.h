@@ -19,7 +19,6 @@ enum digest_algorithm { DIGEST_SHA256, DIGEST_SHA384, DIGEST_SHA512 };
 bool digest_parse(const char *text, enum digest_algorithm *ret_algorithm, GError **error);
 // The hex digits behind the colon of a digest that digest_parse accepts.
 const char *digest_encoded(const char *digest);
-const char *digest_algorithm_name(enum digest_algorithm algorithm);
 
 struct digester;
 struct digester *digester_new(enum digest_algorithm algorithm);

@@ -105,12 +105,6 @@ const char *reference_digest(const struct reference *reference)
         return at != NULL ? at + 1 : NULL;
 }
 
-char *reference_tag(const struct reference *reference)
-{
-        size_t n = strcspn(reference->object, "@");
-        return n > 0 ? g_strndup(reference->object, n) : NULL;
-}
-
 char *reference_oci_name(const char *text)
 {
         struct reference reference;

@@ -20,8 +20,6 @@ bool reference_parse(const char *text, struct reference *ret_reference, GError *
 void reference_done(struct reference *reference);
 // What follows the "@", unchecked; NULL if there is none.
 const char *reference_digest(const struct reference *reference);
-// The object without the digest; NULL if there is none. Caller frees.
-char *reference_tag(const struct reference *reference);
 
 // The full form of a name that a person typed, by docker's rules: "alpine" is "docker.io/library/alpine:latest"; of
 // tag and digest the digest stays. INVALID_ARGUMENT with docker's texts. Caller frees.

@@ -7,9 +7,6 @@
 
 #include "base/error.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 struct letter {
         struct letter *next;
         loop_fn fn;
@@ -21,8 +18,7 @@ struct loop {
         uv_async_t bell;
         uv_mutex_t mutex;
         struct letter *first, **last; // under mutex
-        _Atomic(pthread_t) owner;
-        bool stopping; // loop thread
+        bool stopping;                // loop thread
 };
 
 struct loop_timer {
@@ -71,7 +67,6 @@ struct loop *loop_new(GError **error)
         loop->bell.data = loop;
         loop->last = &loop->first;
         g_assert(uv_mutex_init(&loop->mutex) == 0);
-        atomic_store(&loop->owner, pthread_self());
         return loop;
 }
 
@@ -79,7 +74,6 @@ void loop_free(struct loop *loop)
 {
         if (loop == NULL)
                 return;
-        atomic_store(&loop->owner, pthread_self());
         while (loop->first != NULL)
                 deliver(loop);
         uv_close((uv_handle_t *)&loop->bell, NULL);
@@ -91,7 +85,6 @@ void loop_free(struct loop *loop)
 
 void loop_run(struct loop *loop)
 {
-        atomic_store(&loop->owner, pthread_self());
         loop->stopping = false;
         while (!loop->stopping)
                 uv_run(&loop->uv, UV_RUN_ONCE);
@@ -106,11 +99,6 @@ static void stop(void *data)
 void loop_stop(struct loop *loop)
 {
         loop_post(loop, stop, loop);
-}
-
-bool loop_is_current(const struct loop *loop)
-{
-        return pthread_equal(atomic_load(&loop->owner), pthread_self());
 }
 
 uv_loop_t *loop_uv(struct loop *loop)

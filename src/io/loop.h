@@ -20,7 +20,6 @@ void loop_free(struct loop *loop);
 // Serves until loop_stop.
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
-bool loop_is_current(const struct loop *loop);
 uv_loop_t *loop_uv(struct loop *loop);
 
 // Runs fn(data) on the loop's thread, later (never within this call), in the order of posting per poster.

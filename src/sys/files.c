@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -40,16 +39,6 @@ int file_open_beneath(int directory, const char *path, int flags, mode_t mode, G
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
         };
         return open_resolved(directory, path, &how, error);
-}
-
-int file_open_in_root(int root, const char *path, int flags, mode_t mode, GError **error)
-{
-        const struct open_how how = {
-                .flags = (unsigned)(flags | O_CLOEXEC),
-                .mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0,
-                .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-        };
-        return open_resolved(root, path, &how, error);
 }
 
 static bool sync_parent(const char *path, GError **error)
@@ -95,33 +84,6 @@ bool file_write_at(int fd, const void *bytes, size_t n_bytes, off_t offset, GErr
                 n_bytes -= (size_t)n;
         }
         return true;
-}
-
-static bool write_new(int fd, const void *bytes, size_t n_bytes, GError **error)
-{
-        if (!file_write_at(fd, bytes, n_bytes, 0, error))
-                return false;
-        return fsync(fd) == 0 || error_fail_errno(error, errno, "sync");
-}
-
-bool file_replace(int directory, const char *name, const void *bytes, size_t n_bytes, mode_t mode, GError **error)
-{
-        g_autofree char *temporary = g_strconcat(name, ".tmp", NULL);
-        if (unlinkat(directory, temporary, 0) != 0 && errno != ENOENT)
-                return error_fail_errno(error, errno, "remove %s", temporary);
-        fd_auto int fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-        if (fd < 0)
-                return error_fail_errno(error, errno, "create %s", temporary);
-        bool ok = write_new(fd, bytes, n_bytes, error);
-        if (!ok)
-                g_prefix_error(error, "%s: ", temporary);
-        if (ok && renameat(directory, temporary, directory, name) != 0)
-                ok = error_fail_errno(error, errno, "rename %s to %s", temporary, name);
-        if (!ok) {
-                unlinkat(directory, temporary, 0);
-                return false;
-        }
-        return file_sync_directory(directory, error);
 }
 
 char *file_read_text(int directory, const char *name, size_t limit, GError **error)

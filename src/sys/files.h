@@ -14,17 +14,12 @@
 // Opens path below a directory (openat2): no symbolic link is followed and no ".." leaves it. NOT_FOUND where it does
 // not exist, PERMISSION_DENIED where it leads out or over a link. -1 on failure.
 int file_open_beneath(int directory, const char *path, int flags, mode_t mode, GError **error);
-// The same, but the directory counts as the root: absolute links and ".." are resolved inside it.
-int file_open_in_root(int root, const char *path, int flags, mode_t mode, GError **error);
 
 // Makes path and what is missing above it; fine if it is there. New directories are synced into their parents.
 bool file_make_directories(const char *path, mode_t mode, GError **error);
 
 // Writes all of it at offset, or fails.
 bool file_write_at(int fd, const void *bytes, size_t n_bytes, off_t offset, GError **error);
-// Replaces name in directory as a whole: afterwards, and after a power cut at any moment, it has the old content or the
-// new one.
-bool file_replace(int directory, const char *name, const void *bytes, size_t n_bytes, mode_t mode, GError **error);
 // A small file as a text; NOT_FOUND, RESOURCE_EXHAUSTED if it is larger than limit. Caller frees.
 char *file_read_text(int directory, const char *name, size_t limit, GError **error);
 bool file_sync_directory(int directory, GError **error);

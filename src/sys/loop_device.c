@@ -74,13 +74,3 @@ char *loop_device_attach(const char *file, const struct loop_device_options *opt
         error_fail(error, ERROR_UNAVAILABLE, "could not attach \"%s\": all loop devices are taken by others", file);
         return NULL;
 }
-
-bool loop_device_detach(const char *device, GError **error)
-{
-        fd_auto int fd = open(device, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return error_fail_errno(error, errno, "could not open loop device \"%s\"", device);
-        if (ioctl(fd, LOOP_CLR_FD, 0) != 0)
-                return error_fail_errno(error, errno, "could not detach loop device \"%s\"", device);
-        return true;
-}

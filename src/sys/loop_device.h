@@ -13,4 +13,3 @@ struct loop_device_options {
 // Attaches file to a free loop device. Returns the device's path (caller frees) and an open descriptor on it, which
 // keeps an autoclear device until it is mounted.
 char *loop_device_attach(const char *file, const struct loop_device_options *options, int *ret_fd, GError **error);
-bool loop_device_detach(const char *device, GError **error);

@@ -13,7 +13,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (reference_parse(text, &reference, &error)) {
                 g_assert_cmpstr(reference.host, !=, "");
                 g_assert_null(strstr(reference.repository, ".."));
-                g_autofree G_GNUC_UNUSED char *tag = reference_tag(&reference);
                 reference_done(&reference);
         } else {
                 g_assert_nonnull(error);
