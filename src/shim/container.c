@@ -61,10 +61,18 @@ void container_unref(struct container *container)
         g_free(container);
 }
 
-struct container *container_of_call(struct shim *shim, struct rpc_call *call, const char *id)
+struct container *container_find(struct shim *shim, struct rpc_call *call, const char *id)
 {
         struct container *container = g_hash_table_lookup(shim->containers, id);
-        if (container != NULL && container->created)
+        if (container == NULL)
+                call_fail(call, ERROR_NOT_FOUND, "container not created");
+        return container;
+}
+
+struct container *container_of_call(struct shim *shim, struct rpc_call *call, const char *id)
+{
+        struct container *container = container_find(shim, call, id);
+        if (container == NULL || container->created)
                 return container;
         call_fail(call, ERROR_NOT_FOUND, "container not created");
         return NULL;

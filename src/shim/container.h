@@ -77,7 +77,9 @@ struct container *container_new(struct shim *shim, const char *id, const char *b
 struct container *container_ref(struct container *container);
 void container_unref(struct container *container);
 DEFINE_AUTO(container, container_unref)
-// The container of a request. NULL: the call has been failed with containerd's text.
+// The container of a request, its creation under way or over. NULL: the call has been failed with containerd's text.
+struct container *container_find(struct shim *shim, struct rpc_call *call, const char *id);
+// The same of a container that is created.
 struct container *container_of_call(struct shim *shim, struct rpc_call *call, const char *id);
 // The process of a request, exec_id "" for the first. NULL: as above.
 struct process *process_of_call(struct container *container, struct rpc_call *call, const char *exec_id);

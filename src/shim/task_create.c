@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Create, step by step: options, root file system, streams, the runtime's `create`, and then the container is known. A
-// step that fails undoes what came before and answers the call; the bundle is the daemon's and stays.
+// step that fails undoes what came before and answers the call; the bundle is the daemon's and stays. So does a client
+// that is gone before its answer: nobody would know of the container. Creation is the first operation of the
+// container's queue; a Delete that comes meanwhile finds out how it ended.
 #include "base/log.h"
 #include "codec/runtime_spec.h"
 #include "containerd/events.pb-c.h"
@@ -44,6 +46,7 @@ static void fail(struct creation *creation, GError *error)
                 log_warn("failed to cleanup rootfs mount", "id", container->id, "error", not_unmounted->message);
         rpc_call_fail(creation->call, error);
         g_hash_table_remove(container->shim->containers, container->id);
+        container_operation_done(container);
         creation_free(creation);
 }
 
@@ -163,6 +166,7 @@ static void finish(struct creation *creation)
         response.pid = (uint32_t)container->init.pid;
         rpc_call_reply(creation->call, &response.base);
         process_started(&container->init);
+        container_operation_done(container);
         creation_free(creation);
 }
 
@@ -202,7 +206,8 @@ static void on_created(void *data, const GError *job_error)
                 return;
         }
         container->init.starting = true;
-        if (!process_adopt(&container->init, creation->pid_file, creation->console, &error)) {
+        if (!process_adopt(&container->init, creation->pid_file, creation->console, &error) ||
+                !cancel_check(rpc_call_cancel(creation->call), &error)) {
                 undo_create(creation, error);
                 return;
         }
@@ -271,6 +276,7 @@ void task_create(struct rpc_call *call, void *data)
         }
         struct container *container = container_new(shim, request->id, request->bundle);
         g_hash_table_insert(shim->containers, container->id, container);
+        container->busy = true;
         process_set_streams(&container->init, request->stdin, request->stdout, request->stderr, request->terminal);
         container->checkpoint = g_strdup(request->checkpoint);
         container->parent_checkpoint = g_strdup(request->parent_checkpoint);

@@ -251,7 +251,8 @@ static void delete_init(struct container *container, struct rpc_call *call)
 void task_delete(struct rpc_call *call, void *data)
 {
         const ShimV3__DeleteRequest *request = (const ShimV3__DeleteRequest *)rpc_call_request(call);
-        struct container *container = container_of_call(data, call, request->id);
+        struct container *container = *request->exec_id == '\0' ? container_find(data, call, request->id)
+                                                                : container_of_call(data, call, request->id);
         if (container == NULL)
                 return;
         if (*request->exec_id == '\0')

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import tempfile
 import threading
 
@@ -135,6 +136,40 @@ def test_a_client_that_does_not_read_does_not_hold_the_exit_back(shims):
     assert os.read(unread, 100) == b"left\n"
     os.close(unread)
     task.end()
+
+
+def test_create_is_undone_when_its_client_is_gone(shims):
+    """A daemon that is killed in the middle of a create knows nothing of it: its successor finds no container."""
+    gate, runtime = shims.directory / "gate", shims.directory / "runtime"
+    os.mkfifo(gate)
+    runtime.write_text(f'#!/bin/sh\ncase "$*" in *" create "*) read x <{gate};; esac\nexec {shims.runtime} "$@"\n')
+    runtime.chmod(0o755)
+    shims.runtime = str(runtime)
+    cid = shims.new_id()
+    shims.bundle(cid, SLEEP)
+    task = shims.start(cid)
+
+    def create():
+        with contextlib.suppress(EOFError):
+            task.create()
+
+    creating = threading.Thread(target=create)
+    creating.start()
+    opened = os.open(gate, os.O_WRONLY)  # the runtime is at work
+    address = "unix://" + task.connection.socket.getpeername()
+    task.connection.socket.shutdown(socket.SHUT_RDWR)
+    creating.join()
+    successor = shims.connect(cid, address)
+    with fails(NOT_FOUND, "container not created"):
+        successor.state()
+    deleting = successor.send("Delete")
+    os.write(opened, b"\n")
+    os.close(opened)
+    with fails(NOT_FOUND, "container not created"):
+        successor.connection.result(*deleting)
+    successor.call("Shutdown")
+    shims.wait_until_nothing_is_left()
+    assert shims.events.topics() == []
 
 
 def test_stdin_and_its_close(shims):

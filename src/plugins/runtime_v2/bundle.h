@@ -41,8 +41,9 @@ bool bundle_save_shim(
 bool bundle_load_shim(
         const struct bundle *bundle, char **ret_binary, struct bundle_address *ret_address, GError **error);
 
-// Ends the processes that work in a bundle of which no shim's address is known. Takes seconds where one does not end.
-void bundle_end_strays(const struct bundle *bundle);
+// Ends the processes whose working directory this is: a shim that cannot be reached, what a dead one was doing. Takes
+// seconds where one does not end.
+void bundle_end_strays(const char *path);
 
 // What a shim's start printed: protobuf (BootstrapResult), JSON, or a bare address; also the form of bootstrap.json.
 // UNIMPLEMENTED for a newer version than 3.

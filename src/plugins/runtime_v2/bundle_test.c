@@ -145,7 +145,7 @@ static void strays_end_and_others_do_not(struct fixture *f, const void *unused)
         g_assert_true(spawn(&options, &stray, NULL));
         options.cwd = f->dir;
         g_assert_true(spawn(&options, &other, NULL));
-        bundle_end_strays(f->bundle);
+        bundle_end_strays(f->bundle->path);
         int status;
         g_assert_true(child_wait(&stray, &status, NULL));
         g_assert_cmpint(child_exit_code(status), ==, 128 + SIGTERM);

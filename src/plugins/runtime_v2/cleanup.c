@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// After a shim's death its program is run once more, with `delete`: it kills what is left, deletes the container in the
-// OCI runtime, unmounts, and prints how the container ended. That becomes the exit event and the answer of everyone who
-// waited.
+// After a shim's death what it left at work is ended, and its program is run once more, with `delete`: it kills what is
+// left, deletes the container in the OCI runtime, unmounts, and prints how the container ended. That becomes the exit
+// event and the answer of everyone who waited.
 #include "plugins/runtime_v2/internal.h"
 
 #include "base/clock.h"
@@ -99,6 +99,7 @@ static void run_delete(void *data)
 {
         struct cleanup *cleanup = data;
         struct task *task = cleanup->task;
+        bundle_end_strays(task->bundle->path);
         struct shim_program_options options =
                 manager_shim_options(task->manager, task->binary != NULL ? task->binary : task->manager->own_shim);
         shim_delete(&options, task->bundle, on_deleted, cleanup);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Creation: bundle and shim program on workers, connection and Create on the loop. Whatever fails, the way back is the
-// same: the container is deleted in the shim if there is one, the shim is told to go, the bundle is removed.
+// same: the container is deleted in the shim if there is one, the shim is told to go, the bundle is removed. A shim
+// that does not answer to that is ended, and cleaned up after.
 #include "plugins/runtime_v2/internal.h"
 
 #include "base/log.h"
@@ -23,6 +24,8 @@ static void abort_bundle(void *data)
 {
         struct op *op = data;
         g_autoptr(GError) error = NULL;
+        if (op->task->shim == NULL)
+                bundle_end_strays(op->task->bundle->path);
         if (!bundle_delete(op->task->bundle, &error))
                 log_warn("failed to delete bundle", "id", op->create->id, "error", error->message);
         loop_post(op->manager->loop, abort_finish, op);
@@ -33,9 +36,32 @@ static void on_abort_shutdown(void *data, const ProtobufCMessage *response, cons
         op_work(data, abort_bundle);
 }
 
+static void on_abort_clean_up(void *data, const ProtobufCMessage *response, const GError *error)
+{
+        struct op *op = data;
+        if (error != NULL)
+                log_warn("failed to clean up after create", "id", op->create->id, "error", error->message);
+        op_work(op, abort_bundle);
+}
+
+static void abort_by_force(void *data)
+{
+        struct op *op = data;
+        struct task *task = op->task;
+        bundle_end_strays(task->bundle->path);
+        struct shim_program_options options = manager_shim_options(op->manager, task->binary);
+        shim_delete(&options, task->bundle, on_abort_clean_up, op);
+}
+
 static void on_abort_delete(void *data, const ProtobufCMessage *response, const GError *error)
 {
         struct op *op = data;
+        bool is_alone = shim_n_references(op->task->shim) == 1;
+        if (error != NULL && !error_is(error, ERROR_NOT_FOUND) && is_alone) {
+                log_warn("shim cannot undo a create", "id", op->create->id, "error", error->message);
+                op_work(op, abort_by_force);
+                return;
+        }
         ShimV3__ShutdownRequest request = SHIM_V3__SHUTDOWN_REQUEST__INIT;
         request.id = (char *)op->create->id;
         struct shim_call call = {op->create->namespace_, "Shutdown", &request.base,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define STATE_TIMEOUT_NS (5 * INT64_C(1000000000))
+#define LEAKED_TIMEOUT_NS (10 * INT64_C(1000000000))
 enum { CONNECT_TIMEOUT_MS = 5000 };
 
 struct load {
@@ -34,9 +35,25 @@ static void loaded(struct load *load)
         g_free(load);
 }
 
-static void on_leaked_removed(void *data, const ProtobufCMessage *response, const GError *error)
+static void on_loaded(void *data)
 {
         loaded(data);
+}
+
+static void end_leaked(void *data)
+{
+        struct load *load = data;
+        bundle_end_strays(load->task->bundle->path); // its end is noticed, and cleaned up after
+        loop_post(load->task->manager->loop, on_loaded, load);
+}
+
+static void on_leaked_removed(void *data, const ProtobufCMessage *response, const GError *error)
+{
+        struct load *load = data;
+        if (error != NULL && !error_is(error, ERROR_NOT_FOUND))
+                lanes_submit(load->task->manager->lanes, LANE_SLOW, end_leaked, load);
+        else
+                loaded(load);
 }
 
 static void on_state(void *data, const ProtobufCMessage *response, const GError *error)
@@ -45,7 +62,9 @@ static void on_state(void *data, const ProtobufCMessage *response, const GError 
         struct task *task = load->task;
         if (error != NULL && error_is(error, ERROR_NOT_FOUND)) {
                 log_info("cleaning leaked shim process", "id", task->bundle->id);
-                struct task_call call = {.namespace_ = task->bundle->namespace_, .id = task->bundle->id};
+                struct task_call call = {.namespace_ = task->bundle->namespace_,
+                        .id = task->bundle->id,
+                        .timeout_ns = LEAKED_TIMEOUT_NS};
                 task_remove(&task->manager->runtime, &call, on_leaked_removed, load);
                 return;
         }
@@ -82,8 +101,6 @@ static void connect_shim(void *data)
         struct task *task = load->task;
         if (bundle_load_shim(task->bundle, &task->binary, &load->address, &load->error))
                 load->fd = rpc_connect_unix(load->address.address, CONNECT_TIMEOUT_MS, &load->error);
-        else
-                bundle_end_strays(task->bundle);
         task->log_fd = bundle_open_log(task->bundle, NULL);
         loop_post(task->manager->loop, on_connected, load);
 }
@@ -107,8 +124,11 @@ static void sweep(struct manager *manager, const char *base, const char *namespa
         while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
                 g_autofree char *full = g_build_filename(path, name, NULL);
                 bool unknown = base == manager->root && manager_find(manager, namespace_, name) == NULL;
+                if (*name != '.' && !unknown)
+                        continue;
                 g_autoptr(GError) error = NULL;
-                if ((*name == '.' || unknown) && !tree_remove(full, &error))
+                bundle_end_strays(full);
+                if (!tree_remove(full, &error))
                         log_warn("cannot remove leftover directory", "path", full, "error", error->message);
         }
 }

@@ -29,13 +29,20 @@ static void remove_bundle(void *data)
         loop_post(op->manager->loop, remove_finish, op);
 }
 
+static void end_and_remove(void *data)
+{
+        struct op *op = data;
+        bundle_end_strays(op->task->bundle->path);
+        remove_bundle(op);
+}
+
 static void on_end_timeout(void *data)
 {
         struct op *op = data;
         op->timer = NULL;
         op->task->closing = NULL;
         log_warn("shim still runs after its shutdown", "id", op->call.id);
-        op_work(op, remove_bundle);
+        op_work(op, end_and_remove);
 }
 
 void remove_shut_down(struct op *op)

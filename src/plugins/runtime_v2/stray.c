@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A daemon that died between a shim's start and the note of its address leaves a shim that nobody can reach. It is
-// known by its working directory, which is its bundle. Each is asked to end; a shim that is asked takes its socket with
-// it.
+// A daemon that died between a shim's start and the note of its address leaves a shim that nobody can reach; a shim
+// that died leaves an OCI runtime at work. Both are known by their working directory, which is the bundle. Each is
+// asked to end; a shim that is asked takes its socket with it.
 #include "plugins/runtime_v2/bundle.h"
 
 #include "base/fd.h"
@@ -35,7 +35,7 @@ static void end_process(int pid, const char *path)
                 syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 }
 
-void bundle_end_strays(const struct bundle *bundle)
+void bundle_end_strays(const char *path)
 {
         // A process that is ended may just have started another one: until a round finds none.
         bool found = true;
@@ -45,9 +45,9 @@ void bundle_end_strays(const struct bundle *bundle)
                 const char *name;
                 while (proc != NULL && (name = g_dir_read_name(proc)) != NULL) {
                         int pid = g_ascii_isdigit(*name) ? atoi(name) : 0;
-                        if (pid > 0 && works_in(pid, bundle->path)) {
+                        if (pid > 0 && works_in(pid, path)) {
                                 found = true;
-                                end_process(pid, bundle->path);
+                                end_process(pid, path);
                         }
                 }
         }
