@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wrong orders and wrong names: the errors are containerd's, and nothing is left over."""
 
+import contextlib
+import os
+import subprocess
+
 import pytest
 from conftest import ANY_RUNTIME
 
 from harness import proc
+from harness.clients import finish
 
 
 def test_wrong_names(ctr, image, transcript):
@@ -67,6 +72,30 @@ def test_a_client_that_is_killed_leaves_a_container_that_can_be_removed(ctr, run
     assert [r[2] for r in ctr("tasks", "ls").ok().rows] == ["RUNNING"]
     ctr("tasks", "delete", "-f", "c1")
     ctr("containers", "rm", "c1").ok()
+
+
+def gated_runtime(directory, command):
+    """An OCI runtime whose command waits until something was written to a FIFO; that and its path."""
+    gate, runtime = directory / "gate", directory / "runtime"
+    os.mkfifo(gate)
+    runtime.write_text(f'#!/bin/sh\ncase " $* " in *" {command} "*) read x <{gate};; esac\nexec {ANY_RUNTIME} "$@"\n')
+    runtime.chmod(0o755)
+    return gate, runtime
+
+
+def test_create_waits_until_a_dead_shims_container_is_removed(any_ctr, image, daemon, tmp_path):
+    gate, runtime = gated_runtime(tmp_path, "delete")
+    any_ctr("run", "-d", "--runc-binary", runtime, image, "c1", "sleep", "1000").ok()
+    init = int(any_ctr("tasks", "ls").ok().rows[0][1])
+    proc.kill(proc.stat(init)[2])
+    cleaning = os.open(gate, os.O_WRONLY)
+    any_ctr("containers", "rm", "c1").ok()
+    second = any_ctr.start("run", "--rm", "--runc-binary", ANY_RUNTIME, image, "c1", "echo", "again")
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        second.wait(1)
+    os.write(cleaning, b"\n")
+    os.close(cleaning)
+    assert finish(second) == (0, "again\n", "")
 
 
 @pytest.mark.parametrize("victim", ["shim", "init"])

@@ -200,12 +200,20 @@ static void make_bundle(void *data)
         shim_start(&options, task->bundle, options_of(op->create), op->manager->lanes, on_started, op);
 }
 
-static void begin_create(void *data)
+void create_retry(void *data)
 {
         struct op *op = data;
-        op->manager->n_busy++;
         const struct task_create *create = op->create;
-        if (manager_find(op->manager, create->namespace_, create->id) != NULL) {
+        if (!cancel_check(op->call.cancel, &op->error)) {
+                op_fail(op);
+                return;
+        }
+        struct task *other = manager_find(op->manager, create->namespace_, create->id);
+        if (other != NULL && (other->phase == TASK_CLEANING || other->phase == TASK_REMOVING)) {
+                g_queue_push_tail(&other->successors, op); // no client sees it any more
+                return;
+        }
+        if (other != NULL) {
                 error_fail(&op->error, ERROR_ALREADY_EXISTS, "task %s: already exists", create->id);
                 op_fail(op);
                 return;
@@ -213,6 +221,13 @@ static void begin_create(void *data)
         op->task = task_ref(task_new(op->manager, create->namespace_, create->id));
         op->task->phase = TASK_CREATING;
         op_work(op, make_bundle);
+}
+
+static void begin_create(void *data)
+{
+        struct op *op = data;
+        op->manager->n_busy++;
+        create_retry(op);
 }
 
 void task_create(struct task_runtime *runtime, const struct task_create *create, struct cancel *cancel,

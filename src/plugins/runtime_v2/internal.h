@@ -50,6 +50,7 @@ struct task {
         GQueue queue;       // of struct op: those that wait for their turn
         bool busy;          // one of them has it
         GQueue waits;       // of struct op: Wait calls that a shim's death left to the clean-up
+        GQueue successors;  // of struct op: creations that wait for the id
         struct op *closing; // waits for the shim to go
         bool loading;       // the start of the daemon waits for its clean-up
 };
@@ -84,7 +85,7 @@ struct shim *manager_connect(struct manager *manager, const struct bundle_addres
 struct task *task_new(struct manager *manager, const char *namespace_, const char *id);
 struct task *task_ref(struct task *task);
 void task_unref(struct task *task);
-// Out of the table: the id is free again.
+// Out of the table: the id is free again, for the creations that wait for it first.
 void task_forget(struct task *task);
 void task_open_log(struct task *task);
 void task_close_log(struct task *task);
@@ -105,6 +106,8 @@ void task_call(struct task_runtime *runtime, const struct task_call *call, task_
 void task_create(struct task_runtime *runtime, const struct task_create *create, struct cancel *cancel,
         task_done_fn done, void *data);
 void task_remove(struct task_runtime *runtime, const struct task_call *call, task_done_fn done, void *data);
+// Tries again, once the id is free.
+void create_retry(void *op);
 // After the shim was told to shut down: waits for its end, removes the bundle, finishes.
 void remove_shut_down(struct op *op);
 // The shim is gone and nobody asked it to go: `shim delete`, exit event, bundle.

@@ -39,6 +39,7 @@ struct task *task_new(struct manager *manager, const char *namespace_, const cha
         task->log_fd = -1;
         g_queue_init(&task->queue);
         g_queue_init(&task->waits);
+        g_queue_init(&task->successors);
         g_assert(g_hash_table_insert(manager->tasks, task->key, task));
         return task;
 }
@@ -64,10 +65,13 @@ void task_unref(struct task *task)
 
 void task_forget(struct task *task)
 {
-        if (g_hash_table_lookup(task->manager->tasks, task->key) == task) {
-                g_hash_table_remove(task->manager->tasks, task->key);
-                task_unref(task);
-        }
+        if (g_hash_table_lookup(task->manager->tasks, task->key) != task)
+                return;
+        g_hash_table_remove(task->manager->tasks, task->key);
+        struct op *op;
+        while ((op = g_queue_pop_head(&task->successors)) != NULL)
+                loop_post(task->manager->loop, create_retry, op);
+        task_unref(task);
 }
 
 static void on_log(void *data, int events)
