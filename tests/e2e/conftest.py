@@ -97,9 +97,13 @@ def _show_log(request, daemon, mark):
         request.node.add_report_section("call", "daemon log", text[-6000:])
 
 
-def _assert_no_report(daemon):
-    report = sanitizers.take() or sanitizers.in_log(daemon.log())
-    assert not report, report
+def _stop(daemon):
+    try:
+        if daemon.child:
+            daemon.stop()
+    finally:  # a report says more than the exit status that goes with it
+        report = sanitizers.take() or sanitizers.in_log(daemon.log())
+        assert not report, report
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +112,7 @@ def shared_daemon():
     daemon = Daemon().start()
     try:
         yield daemon
-        if daemon.child:
-            daemon.stop()
-        _assert_no_report(daemon)
+        _stop(daemon)
         left = leftovers.processes(daemon)
         assert not left, f"left over after the daemon's end: {left}"
     finally:
@@ -163,9 +165,7 @@ def own_daemon(request):
     try:
         if getattr(getattr(request.node, "report_call", None), "passed", False):
             for daemon in made:
-                if daemon.child:
-                    daemon.stop()
-                _assert_no_report(daemon)
+                _stop(daemon)
     finally:
         for daemon in made:
             daemon.destroy()
