@@ -64,7 +64,7 @@ static int fail_child(struct plan *plan, const char *step)
 {
         plan->failure->step = step;
         plan->failure->errnum = errno;
-        _exit(127);
+        return 127; // the child's exit status
 }
 
 static bool is_target(const struct spawn_options *options, int fd)
