@@ -233,6 +233,14 @@ const void *client_receive(struct client_call *call, struct arena *arena, GError
         return response;
 }
 
+bool client_answered(const struct client_call *call, bool *ret_ok)
+{
+        if (!waiter_wait(call->answered, 0))
+                return false;
+        *ret_ok = call->error == NULL;
+        return true;
+}
+
 void client_forget(struct client_call *call)
 {
         if (call != NULL)

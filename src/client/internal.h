@@ -59,6 +59,8 @@ struct client_call *client_send(
 // Waits for the answer, which lives in arena (NULL: it is not wanted; then any pointer but NULL comes back). Frees the
 // call.
 const void *client_receive(struct client_call *call, struct arena *arena, GError **error);
+// Whether the answer is there, and whether it is a good one; does not wait.
+bool client_answered(const struct client_call *call, bool *ret_ok);
 // Does not wait. The call may be broken off when the client is freed.
 void client_forget(struct client_call *call);
 // Does not wait either, but skiff_client_free will.

@@ -3,7 +3,9 @@
 // Pull, import and export by the Transfer service. Bytes go over a stream with windows: who receives says how many
 // bytes it takes, who sends keeps within that. An archive that is imported is sent by the calling thread, which reads
 // the descriptor, while the Transfer call is under way; one that is exported is written by the loop's thread through a
-// queue that the calling thread empties, so that a slow descriptor stalls neither progress nor other calls.
+// queue that the calling thread empties, so that a slow descriptor stalls neither progress nor other calls. skiffd ends
+// that stream after the last byte; containerd 2.3 never does, and its answer to the call may overtake the bytes: there
+// the archive's own end, two empty records, is the end.
 #include "client/internal.h"
 
 #include "base/clock.h"
@@ -22,7 +24,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { CHUNK_BYTES = 32 * 1024, WINDOW_BYTES = 1024 * 1024, FLUSH_MS = 5000 };
+enum { CHUNK_BYTES = 32 * 1024, WINDOW_BYTES = 1024 * 1024, FLUSH_MS = 5000, LOOK_MS = 20, TAR_RECORD_BYTES = 512 };
 
 static const struct skiff_transfer_options defaults;
 
@@ -330,7 +332,23 @@ struct inflow {
         uv_cond_t changed;
         GQueue chunks; // GBytes
         bool ended;
+        uint64_t n_bytes, n_zeros; // taken, and how many of them are the empty end
+        int64_t answered_ns;       // when the call was seen to be answered; 0: not yet
 };
+
+static bool archive_has_ended(const struct inflow *inflow)
+{
+        return inflow->n_bytes % TAR_RECORD_BYTES == 0 && inflow->n_zeros >= 2 * TAR_RECORD_BYTES;
+}
+
+static void note_tail(struct inflow *inflow, const uint8_t *bytes, size_t n)
+{
+        size_t zeros = 0;
+        while (zeros < n && bytes[n - 1 - zeros] == 0)
+                zeros++;
+        inflow->n_zeros = zeros == n ? inflow->n_zeros + n : zeros;
+        inflow->n_bytes += n;
+}
 
 static void on_data(void *data, const Google__Protobuf__Any *any)
 {
@@ -352,13 +370,32 @@ static void on_data(void *data, const Google__Protobuf__Any *any)
         uv_mutex_unlock(&inflow->mutex);
 }
 
+// Under the mutex. False: nothing more will come.
+static bool inflow_wait(struct inflow *inflow, const struct client_call *call)
+{
+        if (inflow->ended)
+                return false;
+        bool ok = true;
+        if (client_answered(call, &ok)) {
+                if (inflow->answered_ns == 0)
+                        inflow->answered_ns = clock_monotonic_ns();
+                bool late = clock_monotonic_ns() - inflow->answered_ns > FLUSH_MS * NS_PER_MS;
+                if (!ok || late || archive_has_ended(inflow))
+                        return false;
+        }
+        uv_cond_timedwait(&inflow->changed, &inflow->mutex, LOOK_MS * NS_PER_MS);
+        return true;
+}
+
 // NULL: all was taken.
-static GBytes *inflow_take(struct inflow *inflow)
+static GBytes *inflow_take(struct inflow *inflow, const struct client_call *call)
 {
         uv_mutex_lock(&inflow->mutex);
-        while (g_queue_is_empty(&inflow->chunks) && !inflow->ended)
-                uv_cond_wait(&inflow->changed, &inflow->mutex);
+        while (g_queue_is_empty(&inflow->chunks) && inflow_wait(inflow, call))
+                ;
         GBytes *chunk = g_queue_pop_head(&inflow->chunks);
+        if (chunk != NULL)
+                note_tail(inflow, g_bytes_get_data(chunk, NULL), g_bytes_get_size(chunk));
         uv_mutex_unlock(&inflow->mutex);
         return chunk;
 }
@@ -379,7 +416,8 @@ static bool write_all(int fd, const uint8_t *at, size_t n, GError **error)
         return true;
 }
 
-static bool receive_archive(struct byte_stream *stream, struct inflow *inflow, int fd, GError **error)
+static bool receive_archive(
+        struct byte_stream *stream, struct inflow *inflow, const struct client_call *call, int fd, GError **error)
 {
         TransferTypes__WindowUpdate update = TRANSFER_TYPES__WINDOW_UPDATE__INIT;
         int32_t window = 0;
@@ -389,7 +427,7 @@ static bool receive_archive(struct byte_stream *stream, struct inflow *inflow, i
                         byte_stream_send(stream, &update.base);
                         window = WINDOW_BYTES;
                 }
-                g_autoptr(GBytes) chunk = inflow_take(inflow);
+                g_autoptr(GBytes) chunk = inflow_take(inflow, call);
                 if (chunk == NULL)
                         return true;
                 window -= (int32_t)g_bytes_get_size(chunk);
@@ -421,10 +459,12 @@ static bool export_over(struct skiff_client *client, struct byte_stream *stream,
         if (!progress_open(&progress, client, &transfer, error))
                 return false;
         struct client_call *call = transfer_send(client, &source.base, &destination.base, &transfer);
-        bool written = receive_archive(stream, inflow, fd, error);
+        bool written = receive_archive(stream, inflow, call, fd, error);
         bool ok;
         if (written) {
                 ok = client_receive(call, NULL, error) != NULL;
+                if (ok && !archive_has_ended(inflow))
+                        ok = error_fail(error, ERROR_DATA_LOSS, "the archive came only in part");
         } else {
                 client_forget(call);
                 ok = false;
