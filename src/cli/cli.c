@@ -101,7 +101,8 @@ static int code_of(const char *text)
                 return EXIT_OWN_FAILURE;
         if (strcasestr(text, "executable file") != NULL || strcasestr(text, "no such file or directory") != NULL)
                 return EXIT_NOT_FOUND;
-        if (strcasestr(text, "permission denied") != NULL)
+        if (strcasestr(text, "permission denied") != NULL || strcasestr(text, "not executable") != NULL ||
+                strcasestr(text, "not a regular file") != NULL)
                 return EXIT_NOT_EXECUTABLE;
         return EXIT_OWN_FAILURE;
 }

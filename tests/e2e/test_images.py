@@ -16,6 +16,12 @@ from harness import env, images
 NAMED = "example.com/two:2"
 
 
+def _skip_unknown_layer(client, compression, media):
+    """Debian 13's ctr looks into the media types of layers itself."""
+    if client.generation == "1.7" and compression == "zstd" and media is images.DOCKER:
+        pytest.skip("ctr 1.7 does not take this media type for a layer's")
+
+
 def listed(client):
     return {row[0]: row for row in client("images", "ls").ok().rows}
 
@@ -61,6 +67,7 @@ def _progress(text):
 @pytest.mark.parametrize("compression", ["", "gzip", "zstd"], ids=["plain", "gzip", "zstd"])
 @pytest.mark.parametrize("media", [images.OCI, images.DOCKER], ids=["oci", "docker"])
 def test_import_of_every_kind_of_layer_runs(fresh_ctr, tmp_path, compression, media):
+    _skip_unknown_layer(fresh_ctr, compression, media)
     path = images.oci_archive(images.simple(compression, media), tmp_path / "a.tar", IMAGE)
     fresh_ctr("images", "import", path).ok()
     assert "unpacked" not in fresh_ctr("images", "check").ok().err
@@ -150,6 +157,7 @@ def test_export_of_what_is_not_there_fails(fresh_ctr, tmp_path):
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 @pytest.mark.parametrize("media", [images.OCI, images.DOCKER], ids=["oci", "docker"])
 def test_pull(fresh_ctr, registry, runtime, compression, media):
+    _skip_unknown_layer(fresh_ctr, compression, media)
     image = images.simple(compression, media)
     ref = images.push(image, registry.address, f"pull-{compression}-{'oci' if media is images.OCI else 'docker'}")
     fresh_ctr("images", "pull", "--plain-http", ref).ok()

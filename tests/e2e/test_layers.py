@@ -4,6 +4,7 @@ that are merely unusual: every kind of entry, whiteouts, and files whose directo
 
 Each layer is unpacked three ways: through Transfer by import, through Transfer by pull, and through Diff.Apply."""
 
+import ctypes
 import os
 import stat
 import subprocess
@@ -16,7 +17,18 @@ from harness import env, images, leftovers, proc
 from harness.api import Api
 from harness.images import entry
 
+MS_RDONLY, MS_BIND, MS_REC = 1, 4096, 16384
 BASE = images.tar([entry("etc", "dir"), entry("etc/base", data="base\n"), entry("d", "dir", mode=0o710, uid=7, gid=8), entry("d/old", data="old\n")])
+
+
+def _mount(m, target):
+    """By mount(2): newer mount(8) gives the kernel each option by itself, which may then be 255 bytes long."""
+    options = [o for o in m.options if o not in ("rbind", "bind", "ro", "rw")]
+    flags = MS_BIND | MS_REC if m.type == "bind" else MS_RDONLY
+    done = ctypes.CDLL(None, use_errno=True).mount(
+        m.source.encode(), str(target).encode(), m.type.encode(), flags, ",".join(options).encode()
+    )
+    assert done == 0, os.strerror(ctypes.get_errno())
 
 
 class Unpacker:
@@ -71,9 +83,7 @@ class Unpacker:
             with Api(self.client.daemon, self.client.namespace) as api:
                 hold = (("containerd-lease", "test"),)
                 m = api.snapshots.View(snapshotter="overlayfs", key="look", parent=self.top, metadata=hold).mounts[0]
-                options = [o for o in m.options if o not in ("rbind", "bind")]
-                flags = ["--rbind"] if m.type == "bind" else ["-t", m.type]
-                subprocess.run(["mount", *flags, "-o", ",".join(options), m.source, target], check=True)
+                _mount(m, target)
                 try:
                     return work(str(target))
                 finally:
