@@ -205,6 +205,12 @@ def fresh_ctr(ctr, daemon):
     empty_namespace(client)
 
 
+def collect(api):
+    """Returns once the garbage collector has run."""
+    api.leases.Create(id="last")
+    api.leases.Delete(id="last", sync=True)
+
+
 def empty_namespace(client):
     """Remove images and leases, and see that the garbage collector takes everything else."""
     with Api(client.daemon, client.namespace) as found:
@@ -212,8 +218,7 @@ def empty_namespace(client):
             found.images.Delete(name=image.name)
         for lease in found.leases.List().leases:
             found.leases.Delete(id=lease.id, sync=True)
-        found.leases.Create(id="last")
-        found.leases.Delete(id="last", sync=True)
+        collect(found)
 
         def rest():
             blobs = [i.digest for answer in found.content.List() for i in answer.info]

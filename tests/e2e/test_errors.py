@@ -6,13 +6,14 @@ import os
 import subprocess
 
 import pytest
-from conftest import ANY_RUNTIME
+from conftest import ANY_RUNTIME, collect
 
 from harness import proc
 from harness.clients import finish
 
 
-def test_wrong_names(ctr, image, transcript):
+def test_wrong_names(ctr, api, image, transcript):
+    collect(api)  # the snapshots that the other generation of ctr left behind
     t = transcript()
     run = ["run", "--rm", "--runc-binary", ANY_RUNTIME]
     t.add("run of an image that is not there", ctr(*run, "example.com/none:1", "c1", "true"))

@@ -11,11 +11,11 @@ import tempfile
 
 from . import cgroups, env, leftovers, proc
 
-# No collection soon after the start: it would take what a first test writes and no lease holds.
+# The first collection comes before a first test can write what no lease holds, not in the midst of it.
 _CONFIG = """version = 3
 disabled_plugins = [{disabled}]
 [plugins."io.containerd.gc.v1.scheduler"]
-startup_delay = "0s"
+startup_delay = "1ms"
 {more}
 """
 _CRI = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri"]
