@@ -7,10 +7,12 @@
 
 #include "base/error.h"
 
+#include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+struct any;
 struct lanes;
 struct loop;
 
@@ -46,6 +48,9 @@ struct plugin_setting {
         const char *key, *fallback;
 };
 
+// info is NULL exactly if error is set; both live during the call alone, which is on the loop's thread.
+typedef void (*plugin_info_fn)(void *data, const ProtobufCMessage *info, const GError *error);
+
 struct plugin {
         const char *type, *id;
         const struct plugin_setting *settings;      // ends with a NULL key; NULL: none
@@ -55,6 +60,9 @@ struct plugin {
         void *(*init)(struct plugin_host *host, GError **error);
         // Called once all calls have ended. May be NULL.
         void (*stop)(void *instance);
+        // What Introspection.PluginInfo asks beyond the status, with a request of the plugin's own type; returns at
+        // once, any thread. done comes once. NULL: the plugin tells nothing.
+        void (*info)(void *instance, const struct any *request, plugin_info_fn done, void *data);
         bool platforms;                  // Introspection shows the host's platform for it
         const char *const *capabilities; // as Introspection shows them; NULL: none
 };
@@ -108,6 +116,7 @@ void plugin_host_add_capability(struct plugin_host *host, const char *capability
 
 struct plugin_status {
         const struct plugin *plugin;
+        void *instance;                  // NULL: it does not run
         const GError *error;             // NULL: it runs; UNIMPLEMENTED: skipped
         const char *const *exports;      // key, value, …, NULL
         const char *const *capabilities; // the descriptor's and those added

@@ -371,6 +371,7 @@ struct plugin_status plugin_host_status(struct plugin_host *host, size_t index)
         const struct plugin_host *other = host->set->order->pdata[index];
         return (struct plugin_status){
                 .plugin = other->plugin,
+                .instance = other->instance,
                 .error = other->error,
                 .exports = (const char *const *)other->exports->pdata,
                 .capabilities = (const char *const *)other->capabilities->pdata,

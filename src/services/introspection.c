@@ -6,6 +6,7 @@
 #include "base/identifier.h"
 #include "codec/platform.h"
 #include "containerd/introspection.pb-c.h"
+#include "core/convert.h"
 #include "rpc/server.h"
 #include "services/services.h"
 
@@ -165,6 +166,30 @@ static bool find_plugin(
         return false;
 }
 
+struct asking {
+        struct rpc_call *call;
+        struct plugin_status status;
+};
+
+static void on_info(void *data, const ProtobufCMessage *info, const GError *error)
+{
+        g_autofree struct asking *asking = data;
+        if (error != NULL) {
+                rpc_call_fail(asking->call, g_error_copy(error));
+                return;
+        }
+        struct arena *arena = rpc_call_arena(asking->call);
+        Google__Protobuf__Any extra = GOOGLE__PROTOBUF__ANY__INIT;
+        extra.type_url = (char *)info->descriptor->name;
+        extra.value.len = protobuf_c_message_get_packed_size(info);
+        extra.value.data = arena_array(arena, uint8_t, extra.value.len);
+        protobuf_c_message_pack(info, extra.value.data);
+        Introspection__PluginInfoResponse response = INTROSPECTION__PLUGIN_INFO_RESPONSE__INIT;
+        response.plugin = describe(arena, asking->status);
+        response.extra = &extra;
+        rpc_call_reply(asking->call, &response.base);
+}
+
 static void on_plugin_info(struct rpc_call *call, void *object)
 {
         struct introspection *introspection = object;
@@ -174,18 +199,23 @@ static void on_plugin_info(struct rpc_call *call, void *object)
         struct plugin_status status;
         if (!find_plugin(introspection, request->type, request->id, &status))
                 error_fail(&error, ERROR_NOT_FOUND, "plugin %s.%s not found: not found", request->type, request->id);
-        else if (request->options != NULL && status.error != NULL)
+        else if (request->options != NULL && status.instance == NULL)
                 error_fail(&error, ERROR_FAILED_PRECONDITION,
                         "cannot get extra info, plugin not successfully loaded: failed precondition");
-        else if (request->options != NULL)
+        else if (request->options != NULL && status.plugin->info == NULL)
                 error_fail(&error, ERROR_UNIMPLEMENTED, "plugin does not provided extra information: not implemented");
         if (error != NULL) {
                 rpc_call_fail(call, error);
-                return;
+        } else if (request->options != NULL) {
+                struct asking *asking = g_new(struct asking, 1);
+                *asking = (struct asking){call, status};
+                struct any question = any_from_proto(request->options);
+                status.plugin->info(status.instance, &question, on_info, asking);
+        } else {
+                Introspection__PluginInfoResponse response = INTROSPECTION__PLUGIN_INFO_RESPONSE__INIT;
+                response.plugin = describe(rpc_call_arena(call), status);
+                rpc_call_reply(call, &response.base);
         }
-        Introspection__PluginInfoResponse response = INTROSPECTION__PLUGIN_INFO_RESPONSE__INIT;
-        response.plugin = describe(rpc_call_arena(call), status);
-        rpc_call_reply(call, &response.base);
 }
 
 static const struct rpc_method methods[] = {

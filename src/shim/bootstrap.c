@@ -386,7 +386,7 @@ bool bootstrap_info(GError **error)
         info.name = (char *)"io.containerd.skiff.v2";
         info.version = &version;
         info.options = any_is(any, &runc__options__descriptor) ? any : NULL;
-        // What the runtime says of itself, where it does; crun 1.8 and runc 1.1.5 do not.
+        // What the OCI runtime says of itself, where it does; crun 1.8 does not.
         Google__Protobuf__Any features = GOOGLE__PROTOBUF__ANY__INIT;
         struct spawn_output output = {0};
         const char *argv[] = {found, "features", NULL};

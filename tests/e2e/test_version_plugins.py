@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Version, Introspection and Health: what clients ask first."""
 
+import json
 import os
 import re
 
@@ -125,7 +126,18 @@ def test_plugin_filters_are_alternatives(api):
 
 def test_runtime_info(ctr_new, runtime):
     out = ctr_new("plugins", "inspect-runtime", "--runtime=io.containerd.runc.v2", f"--runc-binary={runtime}").ok().out
-    assert "ociVersionMin" in out or "ociVersion" in out or "Features" in out
+    info = json.loads(out)
+    features = proc.run([runtime, "features"])
+    assert info["Options"]["binary_name"] == runtime
+    if features.code == 0:
+        assert info["Features"]["ociVersionMin"] == json.loads(features.out)["ociVersionMin"]
+    else:
+        assert info["Features"] is None
+
+
+def test_info_of_a_runtime_that_is_not_there(ctr_new):
+    got = ctr_new("plugins", "inspect-runtime", "--runtime=io.containerd.nothing.v9")
+    assert got.code != 0 and 'failed to resolve runtime path' in got.err and '"containerd-shim-nothing-v9"' in got.err
 
 
 def test_health_is_serving(api):

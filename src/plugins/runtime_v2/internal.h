@@ -108,6 +108,8 @@ void task_create(struct task_runtime *runtime, const struct task_create *create,
 void task_remove(struct task_runtime *runtime, const struct task_call *call, task_done_fn done, void *data);
 // Tries again, once the id is free.
 void create_retry(void *op);
+// As struct plugin's info: a containerd.types.RuntimeRequest is answered by a RuntimeInfo.
+void runtime_info(void *manager, const struct any *request, plugin_info_fn done, void *data);
 // After the shim was told to shut down: waits for its end, removes the bundle, finishes.
 void remove_shut_down(struct op *op);
 // The shim is gone and nobody asked it to go: `shim delete`, exit event, bundle.

@@ -192,5 +192,6 @@ const struct plugin runtime_v2_plugin = {
                 },
         .init = init,
         .stop = stop,
+        .info = runtime_info,
         .platforms = true,
 };
