@@ -171,7 +171,7 @@ def test_signals_by_name_and_number(start, ctr, number, code):
 
 def test_paused_processes_stand_still(start, ctr):
     start("c1", "sh", "-c", "while :; do date +%N > /tmp/t; sleep 0.01; done")
-    read = lambda: ctr("tasks", "exec", "--exec-id", "r", "c1", "cat", "/tmp/t").ok().out
+    read = lambda: ctr("tasks", "exec", "--exec-id", "r", "c1", "cat", "/tmp/t").out  # "" until the file is there
     proc.wait_until(read)
     ctr("tasks", "pause", "c1").ok()
     assert ctr("tasks", "ls").ok().rows[0][2] == "PAUSED"

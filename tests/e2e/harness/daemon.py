@@ -30,9 +30,9 @@ def overlay_works_on(directory):
 class Daemon:
     count = 0
 
-    def __init__(self, more_config="", environment=None, base=None):
+    def __init__(self, more_config="", environment=None, base=None, directory=None):
         Daemon.count += 1
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="skiff-e2e-", dir=base))
+        self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="skiff-e2e-", dir=base))
         self.tmpfs = False
         if not overlay_works_on(self.dir):
             subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", self.dir], check=True)
