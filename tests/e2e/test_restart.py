@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon is killed, and comes back: containers go on, exits are not lost, nothing is left over."""
 
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import threading
 
@@ -12,6 +14,7 @@ import pytest
 from conftest import ANY_RUNTIME, IMAGE, best_ctr
 
 from harness import env, images, leftovers, proc
+from harness.api import Api, message
 from harness.clients import finish
 
 def run(ctr, runtime, image, cid, *cmd, options=()):
@@ -159,6 +162,37 @@ def test_killed_in_the_middle_of_a_pull(own_daemon, plain_registry):
     daemon.start()
     ctr("images", "pull", "--plain-http", ref).ok()
     assert ctr("run", "--rm", "--runc-binary", ANY_RUNTIME, ref, "k1", "cat", "/etc/motd").ok().out == "hello from the second layer\n"
+
+
+def stored_exits(daemon):
+    """Of a daemon that does not run: container and status of each exit in its store."""
+    with contextlib.closing(sqlite3.connect(daemon.root / "io.containerd.metadata.v1.bolt" / "metadata.sqlite")) as store:
+        rows = store.execute("SELECT value FROM events WHERE topic = '/tasks/exit' ORDER BY cursor").fetchall()
+    exits = [message("containerd.events.TaskExit").FromString(value) for (value,) in rows]
+    return [(e.container_id, e.id, e.exit_status) for e in exits]
+
+
+@pytest.mark.skiff_only
+def test_an_exit_that_was_published_is_in_the_store(own_daemon, archive):
+    daemon = own_daemon()
+    ctr = best_ctr(daemon)
+    ctr("images", "import", archive).ok()
+    expected = []
+    for turn in range(5):
+        cid = f"c{turn}"
+        with Api(daemon) as api:
+            exits = api.events.Subscribe(filters=['topic=="/tasks/exit"'], timeout=None)
+            heard = threading.Thread(target=next, args=(exits,))
+            heard.start()
+            ctr("run", "-d", "--runc-binary", ANY_RUNTIME, IMAGE, cid, "sleep", "1000").ok()
+            api.tasks.Kill(container_id=cid, signal=9)
+            heard.join(20)
+            assert not heard.is_alive()
+            daemon.kill()
+        expected.append((cid, cid, 137))
+        assert stored_exits(daemon) == expected
+        daemon.start()
+        remove(ctr, cid)
 
 
 @pytest.mark.slow

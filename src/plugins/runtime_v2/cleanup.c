@@ -62,10 +62,11 @@ static void finish(void *data)
         g_free(cleanup);
 }
 
-static void remove_bundle(void *data)
+static void tell_and_remove(void *data)
 {
         struct cleanup *cleanup = data;
         g_autoptr(GError) error = NULL;
+        publish_exit(cleanup); // waits for the disk
         if (!bundle_delete(cleanup->task->bundle, &error))
                 log_error("failed to delete bundle", "id", cleanup->task->bundle->id, "error", error->message);
         loop_post(cleanup->task->manager->loop, finish, cleanup);
@@ -91,8 +92,7 @@ static void on_deleted(void *data, const ProtobufCMessage *response, const GErro
                         cleanup->exited_at.nanos = deleted->exited_at->nanos;
                 }
         }
-        publish_exit(cleanup);
-        lanes_submit(cleanup->task->manager->lanes, LANE_SLOW, remove_bundle, cleanup);
+        lanes_submit(cleanup->task->manager->lanes, LANE_SLOW, tell_and_remove, cleanup);
 }
 
 static void run_delete(void *data)
