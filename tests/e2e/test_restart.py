@@ -182,7 +182,7 @@ def test_an_exit_that_was_published_is_in_the_store(own_daemon, archive):
     for turn in range(5):
         cid = f"c{turn}"
         with Api(daemon) as api:
-            exits = api.events.Subscribe(filters=['topic=="/tasks/exit"'], timeout=None)
+            exits = api.events.Subscribe(filters=[f'topic=="/tasks/exit",event.container_id=={cid}'], timeout=None)
             heard = threading.Thread(target=next, args=(exits,))
             heard.start()
             ctr("run", "-d", "--runc-binary", ANY_RUNTIME, IMAGE, cid, "sleep", "1000").ok()
