@@ -22,6 +22,9 @@ struct differ_apply_request {
         bool complete;
         const GPtrArray *mounts; // of struct mount; copied
         bool sync_fs;
+        // The mounts are those of an upper directory that will be put on others when all is there: what the layer
+        // removes is noted and not looked for, and settle is to be called.
+        bool rebased;
         struct cancel *cancel;
 };
 
@@ -50,6 +53,9 @@ struct differ_ops {
         void (*advance)(struct differ_apply *apply, int64_t available_bytes, bool complete);
         void (*abort)(struct differ_apply *apply, const GError *reason);
         void (*unref)(struct differ_apply *apply);
+        // For `rebased`, after a result, before the snapshot is committed: mounts are those that it would have with its
+        // parents. On a SLOW worker, which it blocks.
+        bool (*settle)(struct differ_apply *apply, const GPtrArray *mounts, GError **error);
         // Writes the changes from lower to upper as a layer into the content store.
         void (*compare)(struct differ *differ, const struct scope *scope, const struct differ_compare_request *request,
                 differ_compare_fn done, void *data);

@@ -47,6 +47,7 @@ static bool check_key(struct tx *tx, struct commit *commit, struct snapshot *ret
         const struct snapshot_commit *request = commit->request;
         const char *namespace_ = commit->scope->namespace_;
         struct snapshot row, parent;
+        struct labels *labels = arena_new0(commit->arena, struct labels);
         if (!snapshotter_get(snapshotter, tx, namespace_, request->key, commit->arena, &row, error))
                 return false;
         if (row.kind != SNAPSHOT_ACTIVE)
@@ -57,6 +58,8 @@ static bool check_key(struct tx *tx, struct commit *commit, struct snapshot *ret
         if (commit->rebase)
                 row.parent = request->parent;
         commit->place = snapshotter_place(&row);
+        *labels = row.labels;
+        commit->place.labels = labels; // the place outlives the row here
         if (!snapshotter_chain(snapshotter, tx, namespace_, row.parent, commit->arena, &commit->place, error))
                 return false;
         if (row.parent[0] != '\0' &&

@@ -65,4 +65,5 @@ struct snapshot_driver {
         const struct snapshot_driver_ops *ops;
         const char *root;
         bool sync_remove; // Remove answers after the directory is gone
+        bool can_rebase;  // commit takes a snapshot that was made without parents and puts it on some
 };

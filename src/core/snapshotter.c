@@ -136,6 +136,7 @@ struct lookup {
         struct arena *arena;
         struct snapshot *row;
         struct snapshot_place *place; // NULL: the chain is not wanted
+        const char *parent;           // instead of the row's; NULL: the row's
 };
 
 static bool look_up(struct tx *tx, void *data, GError **error)
@@ -148,7 +149,8 @@ static bool look_up(struct tx *tx, void *data, GError **error)
         if (lookup->place == NULL)
                 return true;
         *lookup->place = snapshotter_place(lookup->row);
-        return snapshotter_chain(snapshotter, tx, namespace_, lookup->row->parent, lookup->arena, lookup->place, error);
+        const char *parent = lookup->parent != NULL ? lookup->parent : lookup->row->parent;
+        return snapshotter_chain(snapshotter, tx, namespace_, parent, lookup->arena, lookup->place, error);
 }
 
 static void describe(struct snapshotter *snapshotter, struct snapshot *row, struct arena *arena)
@@ -174,7 +176,7 @@ bool snapshotter_usage(struct snapshotter *snapshotter, const struct scope *scop
         AUTO(arena) arena = arena_new();
         struct snapshot row;
         struct snapshot_place place;
-        struct lookup lookup = {snapshotter, scope, key, arena, &row, &place};
+        struct lookup lookup = {snapshotter, scope, key, arena, &row, &place, NULL};
         if (!metadata_read(snapshotter->metadata, look_up, &lookup, error))
                 return false;
         if (row.kind == SNAPSHOT_ACTIVE)
@@ -183,13 +185,14 @@ bool snapshotter_usage(struct snapshotter *snapshotter, const struct scope *scop
         return true;
 }
 
-GPtrArray *snapshotter_mounts(
-        struct snapshotter *snapshotter, const struct scope *scope, const char *key, GError **error)
+// parent NULL: the snapshot's own.
+static GPtrArray *find_mounts(
+        struct snapshotter *snapshotter, const struct scope *scope, const char *key, const char *parent, GError **error)
 {
         AUTO(arena) arena = arena_new();
         struct snapshot row;
         struct snapshot_place place;
-        struct lookup lookup = {snapshotter, scope, key, arena, &row, &place};
+        struct lookup lookup = {snapshotter, scope, key, arena, &row, &place, parent};
         if (!metadata_read(snapshotter->metadata, look_up, &lookup, error))
                 return NULL;
         if (row.kind != SNAPSHOT_ACTIVE && row.kind != SNAPSHOT_VIEW) {
@@ -199,6 +202,23 @@ GPtrArray *snapshotter_mounts(
                 return NULL;
         }
         return snapshotter->driver->ops->mounts(snapshotter->driver, &place, error);
+}
+
+GPtrArray *snapshotter_mounts(
+        struct snapshotter *snapshotter, const struct scope *scope, const char *key, GError **error)
+{
+        return find_mounts(snapshotter, scope, key, NULL, error);
+}
+
+bool snapshotter_can_rebase(const struct snapshotter *snapshotter)
+{
+        return snapshotter->driver->can_rebase;
+}
+
+GPtrArray *snapshotter_mounts_on(
+        struct snapshotter *snapshotter, const struct scope *scope, const char *key, const char *parent, GError **error)
+{
+        return find_mounts(snapshotter, scope, key, parent, error);
 }
 
 // ---- update

@@ -43,6 +43,12 @@ bool snapshotter_usage(struct snapshotter *snapshotter, const struct scope *scop
 GPtrArray *snapshotter_mounts(
         struct snapshotter *snapshotter, const struct scope *scope, const char *key, GError **error);
 
+// Whether an active snapshot without a parent can be committed onto one (snapshot_commit.parent), and the mounts that
+// it would have if it had been prepared on that one.
+bool snapshotter_can_rebase(const struct snapshotter *snapshotter);
+GPtrArray *snapshotter_mounts_on(struct snapshotter *snapshotter, const struct scope *scope, const char *key,
+        const char *parent, GError **error);
+
 // A new active snapshot (or view) on parent ("": none); returns its mounts. With the label containerd.io/snapshot.ref,
 // ALREADY_EXISTS if the snapshot that it names is there; what exists is added to the lease in any case.
 struct snapshot_request {

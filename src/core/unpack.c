@@ -32,7 +32,7 @@ struct unpack {
         unpack_done_fn done;
         void *data;
         int file_fd;
-        bool compressed, overlay, sync_fs;
+        bool compressed, overlay, sync_fs, settle_later;
         char *directory, **parents;
         int64_t available;
         bool complete;
@@ -103,7 +103,8 @@ static bool finish(struct unpack *unpack, GError **error)
         }
         if (!unpack->inflate.done || !unpack->untar.done)
                 return error_fail(error, ERROR_UNAVAILABLE, "skiff-unpack ended without a result");
-        if (!unpack_report_apply(unpack->report, unpack->directory, (const char *const *)unpack->parents, error))
+        if (!unpack->settle_later &&
+                !unpack_report_apply(unpack->report, unpack->directory, (const char *const *)unpack->parents, error))
                 return false;
         if (!unpack->sync_fs)
                 return true;
@@ -332,6 +333,7 @@ struct unpack *unpack_start(
         unpack->compressed = request->compressed;
         unpack->overlay = request->overlay;
         unpack->sync_fs = request->sync_fs;
+        unpack->settle_later = request->settle_later;
         unpack->directory = g_strdup(request->directory);
         unpack->parents = g_strdupv((char **)request->parents);
         unpack->report = unpack_report_new();
@@ -340,6 +342,11 @@ struct unpack *unpack_start(
 }
 
 // ---- from outside
+
+bool unpack_settle(struct unpack *unpack, const char *const *parents, GError **error)
+{
+        return unpack_report_apply(unpack->report, unpack->directory, parents, error);
+}
 
 struct notice {
         struct unpack *unpack;

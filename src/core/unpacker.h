@@ -52,6 +52,8 @@ struct unpack_request {
         // remove what they name.
         bool overlay;
         bool sync_fs; // syncfs(2) before the result
+        // The lower layers are not there yet: unpack_settle gives them later. parents is not read.
+        bool settle_later;
         struct cancel *cancel;
 };
 
@@ -74,6 +76,10 @@ void unpack_unref(struct unpack *unpack);
 void unpack_advance(struct unpack *unpack, int64_t available_bytes, bool complete);
 // Ends it: done comes with a copy of reason (NULL: CANCELED).
 void unpack_abort(struct unpack *unpack, const GError *reason);
+
+// For settle_later, after done gave a result: does what needs the lower layers, as parents of unpack_request. On a SLOW
+// worker, once.
+bool unpack_settle(struct unpack *unpack, const char *const *parents, GError **error);
 
 // How containerd classes a layer's media type: true and *ret_compressed for tar and compressed tar; UNIMPLEMENTED with
 // its text for what it cannot apply.

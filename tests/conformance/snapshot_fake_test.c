@@ -133,7 +133,7 @@ static struct snapshot_driver *fake_open(const char *root, GError **error)
                 .list = fake_list,
         };
         the_fake = g_new0(struct fake, 1);
-        the_fake->base = (struct snapshot_driver){&ops, g_strdup(root), false};
+        the_fake->base = (struct snapshot_driver){.ops = &ops, .root = g_strdup(root), .can_rebase = true};
         uv_mutex_init(&the_fake->mutex);
         the_fake->directories =
                 g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_hash_table_unref);
@@ -156,7 +156,6 @@ int main(int argc, char **argv)
                 .close = fake_close,
                 .write = fake_write,
                 .read = fake_read,
-                .can_rebase = true,
         };
         return snapshot_suite_main(argc, argv, &implementer);
 }

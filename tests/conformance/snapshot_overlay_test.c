@@ -16,7 +16,6 @@ int main(int argc, char **argv)
                 .close = overlay_free,
                 .write = snapshot_suite_write_mounted,
                 .read = snapshot_suite_read_mounted,
-                .can_rebase = true,
         };
         return snapshot_suite_main(argc, argv, &implementer);
 }

@@ -171,7 +171,7 @@ static void commit_can_put_a_snapshot_on_a_parent(struct fixture *f, gconstpoint
         g_clear_error(&error);
         request.parent = "l1";
         bool ok = snapshotter_commit(f->snapshotter, &suite_scope, &request, &error);
-        if (!f->implementer->can_rebase) {
+        if (!f->driver->can_rebase) {
                 g_assert_true(error_is(error, ERROR_UNIMPLEMENTED));
                 suite_assert_reads(f, "k2", "b", "two");
                 return;

@@ -14,7 +14,6 @@ struct snapshot_implementer {
         // Writes (text NULL: removes) and reads a file through mounts; false or NULL if that fails.
         bool (*write)(const GPtrArray *mounts, const char *name, const char *text);
         char *(*read)(const GPtrArray *mounts, const char *name);
-        bool can_rebase;
 };
 
 // For those that give out mounts the kernel knows.

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from conftest import ANY_RUNTIME, IMAGE
 
-from harness import env, images, proc
+from harness import images, proc
+from harness.clients import PrivateSkiff
 
 pytestmark = pytest.mark.skiff_only
 
@@ -17,11 +18,7 @@ pytestmark = pytest.mark.skiff_only
 @pytest.fixture
 def imported(own_daemon, tmp_path):
     daemon = own_daemon()
-
-    def skiff(*args):
-        program = env.skiff_program("skiff")
-        return proc.run([program, "--address", str(daemon.socket), "--namespace", daemon.namespace, *args], timeout=60)
-
+    skiff = PrivateSkiff(daemon)
     archive = images.oci_archive(images.simple(), tmp_path / "image.tar", IMAGE)
     skiff("import", "-q", str(archive)).ok()
     return daemon, skiff

@@ -23,7 +23,7 @@ struct differ_apply {
         char *media_type;
         int fd;
         int64_t available;
-        bool complete, sync_fs;
+        bool complete, sync_fs, rebased;
         GPtrArray *mounts;
         char *temporary; // mount point; NULL: none
         struct unpack *unpack;
@@ -80,20 +80,32 @@ static bool has_option(const struct mount *mount, const char *option)
         return g_strv_contains((const char *const *)mount->options, option);
 }
 
+// NULL: the mounts are no overlay with an upper directory.
+static char **overlay_parents(const GPtrArray *mounts)
+{
+        const struct mount *first = mounts->len == 1 ? g_ptr_array_index(mounts, 0) : NULL;
+        if (first == NULL || strcmp(first->type, "overlay") != 0 || mount_option(first, "upperdir") == NULL)
+                return NULL;
+        const char *lower = mount_option(first, "lowerdir");
+        return g_strsplit(lower != NULL ? lower : "", ":", -1);
+}
+
 static bool find_target(struct differ_apply *apply, struct target *target, GError **error)
 {
         const struct mount *first = apply->mounts->len == 1 ? g_ptr_array_index(apply->mounts, 0) : NULL;
-        if (first != NULL && strcmp(first->type, "overlay") == 0 && mount_option(first, "upperdir") != NULL) {
-                const char *lower = mount_option(first, "lowerdir");
+        target->parents = overlay_parents(apply->mounts);
+        if (target->parents != NULL) {
                 target->directory = mount_option(first, "upperdir");
-                target->parents = lower != NULL ? g_strsplit(lower, ":", -1) : NULL;
                 target->overlay = true;
                 return true;
         }
         if (first != NULL && strcmp(first->type, "bind") == 0 && *first->target == '\0' && !has_option(first, "ro")) {
                 target->directory = first->source;
+                target->overlay = apply->rebased;
                 return true;
         }
+        if (apply->rebased)
+                return error_fail(error, ERROR_INVALID_ARGUMENT, "no upper directory that can be put on others");
         apply->temporary = mount_temp(apply->mounts, apply->differ->mounts_dir, false, error);
         target->directory = apply->temporary;
         return apply->temporary != NULL;
@@ -114,6 +126,7 @@ static bool start_unpack(struct differ_apply *apply, GError **error)
                 .parents = (const char *const *)target.parents,
                 .overlay = target.overlay,
                 .sync_fs = apply->sync_fs,
+                .settle_later = apply->rebased,
                 .cancel = apply->cancel,
         };
         apply->unpack = unpack_start(apply->differ->differ.unpacker, &request, on_unpacked, apply);
@@ -146,6 +159,7 @@ struct differ_apply *differ_tar_apply(
         apply->available = request->available_bytes;
         apply->complete = request->complete;
         apply->sync_fs = request->sync_fs;
+        apply->rebased = request->rebased;
         apply->mounts = mounts_new();
         for (guint i = 0; i < request->mounts->len; i++)
                 g_ptr_array_add(apply->mounts, mount_copy(g_ptr_array_index(request->mounts, i)));
@@ -154,6 +168,14 @@ struct differ_apply *differ_tar_apply(
 }
 
 // ---- from outside
+
+bool differ_tar_settle(struct differ_apply *apply, const GPtrArray *mounts, GError **error)
+{
+        g_auto(GStrv) parents = overlay_parents(mounts);
+        if (parents == NULL)
+                return error_fail(error, ERROR_INVALID_ARGUMENT, "no overlay to settle a layer on");
+        return unpack_settle(apply->unpack, (const char *const *)parents, error);
+}
 
 struct notice {
         struct differ_apply *apply;

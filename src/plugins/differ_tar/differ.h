@@ -17,6 +17,7 @@ struct differ_apply *differ_tar_apply(
         struct differ *differ, const struct differ_apply_request *request, unpack_done_fn done, void *data);
 void differ_tar_advance(struct differ_apply *apply, int64_t available_bytes, bool complete);
 void differ_tar_abort(struct differ_apply *apply, const GError *reason);
+bool differ_tar_settle(struct differ_apply *apply, const GPtrArray *mounts, GError **error);
 void differ_tar_unref(struct differ_apply *apply);
 
 void differ_tar_compare(struct differ *differ, const struct scope *scope, const struct differ_compare_request *request,

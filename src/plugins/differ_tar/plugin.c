@@ -13,6 +13,7 @@ static const struct differ_ops ops = {
         .advance = differ_tar_advance,
         .abort = differ_tar_abort,
         .unref = differ_tar_unref,
+        .settle = differ_tar_settle,
         .compare = differ_tar_compare,
 };
 

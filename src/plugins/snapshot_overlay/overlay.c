@@ -156,11 +156,18 @@ static bool overlay_measure(struct snapshot_driver *driver, const struct snapsho
         return true;
 }
 
-// What is below fs is a layer already, whatever it lies on: whiteouts name only what is to be hidden.
+// What is below fs is a layer already, whatever it lies on: whiteouts name only what is to be hidden. The root gets the
+// owner that it would have been made with, unless the layer has given it one.
 static bool overlay_commit(
         struct snapshot_driver *driver, const struct snapshot_place *place, bool rebased, GError **error)
 {
-        return true;
+        struct stat status;
+        g_autofree char *path = g_build_filename(place->directory, "fs", NULL);
+        if (!rebased)
+                return true;
+        if (stat(path, &status) != 0)
+                return error_fail_errno(error, errno, "stat %s", path);
+        return status.st_uid != 0 || status.st_gid != 0 || give_owner(place->directory, place, error);
 }
 
 static bool overlay_sync(struct snapshot_driver *driver, const char *directory, GError **error)
@@ -208,7 +215,7 @@ struct snapshot_driver *overlay_new(const struct overlay_options *options, GErro
         struct overlay *overlay = g_new0(struct overlay, 1);
         overlay->root = g_strdup(options->root);
         overlay->snapshots = g_build_filename(options->root, "snapshots", NULL);
-        overlay->base = (struct snapshot_driver){&ops, overlay->root, options->sync_remove};
+        overlay->base = (struct snapshot_driver){&ops, overlay->root, options->sync_remove, true};
         overlay->upperdir_label = options->upperdir_label;
         overlay->options = g_ptr_array_new_with_free_func(g_free);
         for (const char *const *option = options->mount_options; option != NULL && *option != NULL; option++)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An image's layers turned into snapshots, each on top of the one before, while they are still being downloaded.
+// An image's layers turned into snapshots, side by side where the snapshotter allows it, while they are still being
+// downloaded.
 // Threads: the operation's strand.
 #pragma once
 

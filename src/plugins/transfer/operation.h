@@ -38,7 +38,8 @@ struct transfer_service {
         struct locks *locks;
         char *fetch_program;
         char *config_path; // of hosts.toml files; "": none
-        unsigned max_downloads;
+        unsigned max_downloads; // of a pull, at once; 0: any number
+        unsigned max_unpacks;   // layers of an image, at once
         GPtrArray *targets; // struct unpack_target *
 };
 

@@ -95,6 +95,7 @@ static void *init(struct plugin_host *host, GError **error)
         service->fetch_program = g_strdup(plugin_host_program(host, "skiff-fetch", error));
         service->config_path = g_strdup(plugin_host_config_string(host, "config_path"));
         service->max_downloads = (unsigned)MAX(plugin_host_config_int(host, "max_concurrent_downloads"), 0);
+        service->max_unpacks = (unsigned)MAX(plugin_host_config_int(host, "max_concurrent_unpacks"), 1);
         bool complete = service->metadata != NULL && service->content != NULL && service->snapshotters != NULL &&
                         service->differ != NULL;
         if (!complete)
@@ -115,7 +116,7 @@ static const struct plugin_setting settings[] = {
         {"max_concurrent_uploaded_layers", "3"},
         {"check_platform_supported", "false"},
         {"config_path", "''"},
-        {"max_concurrent_unpacks", "1"},
+        {"max_concurrent_unpacks", "3"},
         {0},
 };
 

@@ -132,3 +132,16 @@ class Terminal:
             self.child.wait()
         proc.forget(self.child)
         os.close(self.master)
+
+
+class PrivateSkiff:
+    """skiff against a daemon of a test's own."""
+
+    def __init__(self, daemon):
+        self.command = [env.skiff_program("skiff"), "--address", str(daemon.socket), "--namespace", daemon.namespace]
+
+    def __call__(self, *args, timeout=60):
+        return proc.run([*self.command, *args], timeout=timeout)
+
+    def start(self, *args):
+        return proc.spawn([*self.command, *args], bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
