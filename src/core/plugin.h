@@ -104,6 +104,10 @@ double plugin_host_config_double(struct plugin_host *host, const char *key);
 bool plugin_host_config_bool(struct plugin_host *host, const char *key);
 // NULL-terminated.
 const char *const *plugin_host_config_strings(struct plugin_host *host, const char *key);
+// A list of tables ([[plugins.….key]]): how many there are, and the fields of one; "" and false where it lacks them.
+size_t plugin_host_config_n_tables(struct plugin_host *host, const char *key);
+const char *plugin_host_config_table_string(struct plugin_host *host, const char *key, size_t index, const char *field);
+bool plugin_host_config_table_bool(struct plugin_host *host, const char *key, size_t index, const char *field);
 // Seconds and so on as Go writes them ("1m30s", "500ms", "0s").
 int64_t plugin_host_config_duration_ns(struct plugin_host *host, const char *key);
 

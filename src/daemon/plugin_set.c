@@ -352,6 +352,22 @@ const char *const *plugin_host_config_strings(struct plugin_host *host, const ch
         return keep(host, strings);
 }
 
+size_t plugin_host_config_n_tables(struct plugin_host *host, const char *key)
+{
+        return json_array_size(setting(host, key));
+}
+
+const char *plugin_host_config_table_string(struct plugin_host *host, const char *key, size_t index, const char *field)
+{
+        const char *text = json_string_value(json_object_get(json_array_get(setting(host, key), index), field));
+        return text != NULL ? text : "";
+}
+
+bool plugin_host_config_table_bool(struct plugin_host *host, const char *key, size_t index, const char *field)
+{
+        return json_is_true(json_object_get(json_array_get(setting(host, key), index), field));
+}
+
 int64_t plugin_host_config_duration_ns(struct plugin_host *host, const char *key)
 {
         const char *text = json_string_value(setting(host, key));

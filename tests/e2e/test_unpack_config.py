@@ -77,3 +77,32 @@ def test_upper_layers_are_unpacked_while_lower_ones_are_still_on_their_way(own_d
     code, _, err = finish(child)
     assert code == 0, err
     assert len(layers(daemon)) == 4
+
+
+def test_an_image_is_unpacked_where_the_configuration_says(own_daemon, tmp_path):
+    more = "[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]\nplatform = 'linux'\nsnapshotter = 'native'\n"
+    daemon = own_daemon(more_config=more)
+    skiff = PrivateSkiff(daemon)
+    archive = images.oci_archive(images.simple(), tmp_path / "image.tar", IMAGE)
+
+    def count(name):
+        with Api(daemon, daemon.namespace) as api:
+            return sum(len(answer.info) for answer in api.snapshots.List(snapshotter=name))
+
+    skiff("import", "-q", str(archive))
+    assert (count("overlayfs"), count("native")) == (0, 0)
+    skiff("import", "-q", "--snapshotter", "native", str(archive)).ok()
+    assert (count("overlayfs"), count("native")) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [("snapshotter = 'none'", 'snapshotter "none" not found'), ("snapshotter = 'native'\ndiffer = 'other'", 'diff plugin "other"'), ("snapshotter = 'native'\nplatform = '/'", "invalid")],
+    ids=["snapshotter", "differ", "platform"],
+)
+def test_what_cannot_be_is_told(own_daemon, line, reason):
+    platform = "" if "platform" in line else "platform = 'linux'\n"
+    daemon = own_daemon(more_config=f"[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]\n{platform}{line}\n")
+    with Api(daemon, daemon.namespace) as api:
+        plugins = api.introspection.Plugins(filters=["id==local"]).plugins
+    assert [reason in p.init_err.message for p in plugins if p.type.endswith("transfer.v1")] == [True]

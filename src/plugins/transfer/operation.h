@@ -5,6 +5,7 @@
 // given back, the operation's next step runs, or, after a failure, its end.
 #pragma once
 
+#include "codec/platform.h"
 #include "core/content.h"
 #include "core/differ.h"
 #include "core/image.h"
@@ -21,7 +22,8 @@ struct progress;
 
 // What the configuration says an image may be unpacked with.
 struct unpack_target {
-        char *os, *architecture; // architecture NULL: any
+        struct platform platform;
+        bool any_architecture;
         char *snapshotter;
 };
 
@@ -37,10 +39,10 @@ struct transfer_service {
         struct differ *differ;
         struct locks *locks;
         char *fetch_program;
-        char *config_path; // of hosts.toml files; "": none
+        char *config_path;      // of hosts.toml files; "": none
         unsigned max_downloads; // of a pull, at once; 0: any number
         unsigned max_unpacks;   // layers of an image, at once
-        GPtrArray *targets; // struct unpack_target *
+        GPtrArray *targets;     // struct unpack_target *
 };
 
 struct operation;

@@ -8,6 +8,8 @@
 #include "core/event.h"
 #include "plugins/transfer/kinds.h"
 
+#include <string.h>
+
 static operation_fn choose(const struct transfer_request *request)
 {
         static const struct {
@@ -48,24 +50,49 @@ static void transfer(
 
 static void target_free(void *data)
 {
-        struct unpack_target *target = data;
-        g_free(target->os);
-        g_free(target->snapshotter);
-        g_free(target);
+        g_free(((struct unpack_target *)data)->snapshotter);
+        g_free(data);
 }
 
-// Which snapshotters images are unpacked with: those that are there, overlayfs first, as it is the default.
-static void add_targets(struct transfer_service *service)
+static bool is_differ(const char *name)
 {
-        static const char *const names[] = {"overlayfs", "native"};
-        for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-                if (snapshotters_get(service->snapshotters, names[i], NULL) == NULL)
-                        continue;
-                struct unpack_target *target = g_new0(struct unpack_target, 1);
-                target->os = g_strdup(platform_host().os);
-                target->snapshotter = g_strdup(names[i]);
-                g_ptr_array_add(service->targets, target);
-        }
+        return name[0] == '\0' || strcmp(name, "walking") == 0;
+}
+
+// One table of unpack_config: the platform, the snapshotter and the differ that images are unpacked with.
+static bool add_target(struct plugin_host *host, struct transfer_service *service, size_t index, GError **error)
+{
+        const char *name = plugin_host_config_table_string(host, "unpack_config", index, "snapshotter");
+        const char *differ = plugin_host_config_table_string(host, "unpack_config", index, "differ");
+        const char *platform_text = plugin_host_config_table_string(host, "unpack_config", index, "platform");
+        bool optional = plugin_host_config_table_bool(host, "unpack_config", index, "optional");
+        struct platform platform;
+        if (!platform_parse(platform_text, &platform, NULL))
+                return error_fail(error, ERROR_INVALID_ARGUMENT, PLUGIN_TRANSFER ": platform configuration %s invalid",
+                        platform_text);
+        bool found = name[0] != '\0' && snapshotters_get(service->snapshotters, name, NULL) != NULL;
+        if (optional && (!found || !is_differ(differ)))
+                return true;
+        if (!found)
+                return error_fail(error, ERROR_NOT_FOUND, "snapshotter \"%s\" not found: not found", name);
+        if (!is_differ(differ))
+                return error_fail(error, ERROR_NOT_FOUND,
+                        "failed to get instance for diff plugin \"%s\": no plugins registered: not found", differ);
+        struct unpack_target *target = g_new0(struct unpack_target, 1);
+        target->platform = platform;
+        target->any_architecture = !plugin_host_config_bool(host, "check_platform_supported");
+        target->snapshotter = g_strdup(name);
+        g_ptr_array_add(service->targets, target);
+        return true;
+}
+
+static bool add_targets(struct plugin_host *host, struct transfer_service *service, GError **error)
+{
+        size_t n = plugin_host_config_n_tables(host, "unpack_config");
+        for (size_t i = 0; i < n; i++)
+                if (!add_target(host, service, i, error))
+                        return false;
+        return true;
 }
 
 static void stop(void *instance)
@@ -102,11 +129,10 @@ static void *init(struct plugin_host *host, GError **error)
                 g_clear_error(error);
         if (!complete)
                 error_fail(error, ERROR_FAILED_PRECONDITION, "content, snapshots or the differ are not running");
-        if (!complete || service->fetch_program == NULL) {
+        if (!complete || service->fetch_program == NULL || !add_targets(host, service, error)) {
                 stop(service);
                 return NULL;
         }
-        add_targets(service);
         return service;
 }
 
@@ -117,6 +143,8 @@ static const struct plugin_setting settings[] = {
         {"check_platform_supported", "false"},
         {"config_path", "''"},
         {"max_concurrent_unpacks", "3"},
+        {"unpack_config", "[{platform = 'linux', snapshotter = 'overlayfs', differ = 'walking', optional = true}, "
+                          "{platform = 'linux', snapshotter = 'native', differ = 'walking', optional = true}]"},
         {0},
 };
 

@@ -200,6 +200,12 @@ static void on_extracted(void *data, size_t index)
                 progress_extracted(image->visits[index]->progress);
 }
 
+static bool target_fits(const struct unpack_target *target, const struct platform *platform)
+{
+        return target->any_architecture ? strcmp(target->platform.os, platform->os) == 0
+                                        : platform_match(target->platform, *platform) > 0;
+}
+
 // What the configuration and the client agree on for an image of this platform; NULL: it is not unpacked.
 static struct snapshotter *choose_snapshotter(struct walk *walk, const struct platform *platform)
 {
@@ -207,16 +213,15 @@ static struct snapshotter *choose_snapshotter(struct walk *walk, const struct pl
         const TransferTypes__ImageStore *store = walk->options.store;
         for (size_t i = 0; i < store->n_unpacks; i++) {
                 const TransferTypes__UnpackConfiguration *asked = store->unpacks[i];
+                if (asked->platform != NULL && asked->platform->os[0] != '\0' &&
+                        strcmp(asked->platform->os, platform->os) != 0)
+                        continue;
                 for (size_t j = 0; j < service->targets->len; j++) {
                         const struct unpack_target *target = service->targets->pdata[j];
                         bool named =
                                 asked->snapshotter[0] == '\0' || strcmp(asked->snapshotter, target->snapshotter) == 0;
-                        if (!named || strcmp(platform->os, target->os) != 0)
-                                continue;
-                        if (asked->platform != NULL && asked->platform->os[0] != '\0' &&
-                                strcmp(asked->platform->os, target->os) != 0)
-                                continue;
-                        return snapshotters_get(service->snapshotters, target->snapshotter, NULL);
+                        if (named && target_fits(target, platform))
+                                return snapshotters_get(service->snapshotters, target->snapshotter, NULL);
                 }
         }
         return NULL;
