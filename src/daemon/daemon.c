@@ -6,6 +6,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "daemon/idle.h"
 #include "daemon/listener.h"
 #include "daemon/notify.h"
 #include "daemon/plugin_set.h"
@@ -16,6 +17,7 @@
 #include "sys/spawn.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -23,7 +25,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-enum { DRAIN_TIMEOUT_MS = 5000, REAP_AGAIN_MS = 50 };
+enum { DRAIN_TIMEOUT_MS = 5000, REAP_AGAIN_MS = 50, MAX_ARENAS = 2, LARGE_BYTES = 256 * 1024 };
 
 struct daemon {
         struct config *config;
@@ -31,6 +33,7 @@ struct daemon {
         struct lanes *lanes;
         struct plugin_set *plugins;
         struct rpc_server *server;
+        struct idle *idle;
         uv_signal_t terminate, interrupt, child;
         struct loop_timer *reap_again;
         bool draining;
@@ -58,6 +61,15 @@ static bool lock_root(struct daemon *daemon, GError **error)
                         "root directory %s is in use by a running daemon: stop it, or choose another --root",
                         config_string(daemon->config, "root"));
         return true;
+}
+
+// By default each worker gets an arena of its own and keeps what it once held, and each large block that is freed makes
+// malloc keep larger ones.
+static void prepare_memory(void)
+{
+        mallopt(M_ARENA_MAX, MAX_ARENAS);
+        mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+        mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
 }
 
 static void prepare_process(void)
@@ -107,10 +119,17 @@ static void serve_listener(void *data, const char *id, void *instance)
                 log_info("serving...", "address", listener->address);
 }
 
+static void on_call_end(void *data, struct rpc_call *call, const GError *status)
+{
+        struct daemon *daemon = data;
+        idle_note(daemon->idle);
+}
+
 static bool serve(struct daemon *daemon, GError **error)
 {
-        struct rpc_server_options options = {0};
+        struct rpc_server_options options = {.on_call_end = on_call_end, .data = daemon};
         plugin_set_each(daemon->plugins, PLUGIN_SERVER, find_message_limit, &options.max_message_bytes);
+        daemon->idle = idle_new(daemon->loop, daemon->lanes);
         daemon->server = rpc_server_new(daemon->loop, daemon->lanes, &options);
         plugin_set_each(daemon->plugins, PLUGIN_GRPC, add_service, daemon);
         plugin_set_each(daemon->plugins, PLUGIN_TTRPC, add_service, daemon);
@@ -192,6 +211,7 @@ static void finish(struct daemon *daemon)
         plugin_set_stop(daemon->plugins);
         lanes_free(daemon->lanes);
         rpc_server_free(daemon->server);
+        idle_free(daemon->idle);
         loop_free(daemon->loop);
         fd_close(&daemon->lock_fd);
 }
@@ -199,6 +219,7 @@ static void finish(struct daemon *daemon)
 bool daemon_run(struct config *config, GError **error)
 {
         struct daemon daemon = {.config = config, .lock_fd = -1};
+        prepare_memory();
         prepare_process();
         bool started = start(&daemon, error);
         if (started) {

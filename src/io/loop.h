@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The event loop: libuv on one thread, a mailbox for all others, timers, and watches on descriptors and processes.
-// Threads: loop_post, loop_stop and loop_is_current by any; everything else on the loop's own thread.
+// Threads: loop_post and loop_stop by any; everything else on the loop's own thread.
 #pragma once
 
 #include <glib.h>

@@ -104,3 +104,18 @@ def test_memory_does_not_grow(own_daemon, archive, request):
     assert more <= descriptors + 5
     if env.DAEMON == "skiffd":
         assert last <= first * 1.15 + 512
+
+
+@pytest.mark.slow
+@pytest.mark.skiff_only
+def test_memory_goes_back_after_a_burst(own_daemon, archive, request):
+    """What forty imports side by side took is not kept for the next burst."""
+    if env.sanitized():
+        pytest.skip("a sanitizer keeps freed memory")
+    daemon = own_daemon()
+    ctr = best_ctr(daemon)
+    with concurrent.futures.ThreadPoolExecutor(4) as four:
+        list(four.map(lambda _: ctr("images", "import", archive).ok(), range(40)))
+    busy = proc.memory_kb(daemon.pid, "Anonymous")
+    proc.wait_until(lambda: proc.memory_kb(daemon.pid, "Anonymous") < 4 * 1024, 20, "memory that is given back")
+    report(f"anonymous {busy} kB after 40 imports, {proc.memory_kb(daemon.pid, 'Anonymous')} kB soon after", request)
