@@ -9,7 +9,7 @@ import threading
 import grpc
 import pytest
 
-from harness import cgroups, proc
+from harness import cgroups, env, proc
 from harness.api import fails
 from harness.clients import finish
 
@@ -259,6 +259,24 @@ def test_a_created_task_is_deleted_without_being_started(api, any_ctr, image):
     pid = api.tasks.Create(container_id="c1", rootfs=rootfs).pid
     api.tasks.Delete(container_id="c1")
     proc.wait_until(lambda: not proc.alive(pid))
+    any_ctr("containers", "rm", "c1").ok()
+
+
+def test_a_root_file_system_that_only_the_daemon_can_mount(api, any_ctr, image):
+    """Mounts that name earlier ones go through the mount manager, and are gone with the task."""
+    any_ctr("containers", "create", image, "c1", "sleep", "1000").ok()
+    rootfs = list(api.snapshots.Mounts(snapshotter="overlayfs", key="c1").mounts)
+    whole = type(rootfs[0])(type="format/bind", source="{{ mount 0 }}", options=["rbind"])
+    api.tasks.Create(container_id="c1", rootfs=[*rootfs, whole])
+    api.tasks.Start(container_id="c1")
+    info = api.mounts.Info(name="c1").info
+    assert [m.type for m in info.system] == ["bind"] and len(info.active) == 1
+    assert "bin" in os.listdir(info.active[0].mount_point)
+    assert any_ctr("tasks", "exec", "--exec-id", "e", "c1", "echo", "in").ok().out == "in\n"
+    any_ctr("tasks", "delete", "-f", "c1")
+    fails(Code.NOT_FOUND, api.mounts.Info, name="c1")
+    broken = type(rootfs[0])(type="format/bind", source="{{ mount 7 }}")
+    fails(Code.INVALID_ARGUMENT if env.DAEMON == "skiffd" else Code.UNKNOWN, api.tasks.Create, container_id="c1", rootfs=[*rootfs, broken])
     any_ctr("containers", "rm", "c1").ok()
 
 

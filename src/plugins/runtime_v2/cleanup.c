@@ -69,6 +69,7 @@ static void tell_and_remove(void *data)
         publish_exit(cleanup); // waits for the disk
         if (!bundle_delete(cleanup->task->bundle, &error))
                 log_error("failed to delete bundle", "id", cleanup->task->bundle->id, "error", error->message);
+        rootfs_deactivate(cleanup->task);
         loop_post(cleanup->task->manager->loop, finish, cleanup);
 }
 

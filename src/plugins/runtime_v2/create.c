@@ -28,6 +28,7 @@ static void abort_bundle(void *data)
                 bundle_end_strays(op->task->bundle->path);
         if (!bundle_delete(op->task->bundle, &error))
                 log_warn("failed to delete bundle", "id", op->create->id, "error", error->message);
+        rootfs_deactivate(op->task);
         loop_post(op->manager->loop, abort_finish, op);
 }
 
@@ -99,8 +100,14 @@ static void on_created(void *data, const ProtobufCMessage *response, const GErro
         op_finish(op, response, NULL);
 }
 
-static void add_rootfs(const struct task_create *create, struct arena *arena, ShimV3__CreateTaskRequest *request)
+static void add_rootfs(const struct op *op, struct arena *arena, ShimV3__CreateTaskRequest *request)
 {
+        const struct task_create *create = op->create;
+        if (op->rootfs != NULL) {
+                request->n_rootfs = op->rootfs->n_system;
+                request->rootfs = op->rootfs->system;
+                return;
+        }
         request->n_rootfs = create->n_rootfs;
         request->rootfs = arena_array(arena, Types__Mount *, create->n_rootfs);
         for (size_t i = 0; i < create->n_rootfs; i++) {
@@ -129,7 +136,7 @@ static void call_create(struct op *op)
         ShimV3__CreateTaskRequest request = SHIM_V3__CREATE_TASK_REQUEST__INIT;
         request.id = (char *)create->id;
         request.bundle = op->task->bundle->path;
-        add_rootfs(create, arena, &request);
+        add_rootfs(op, arena, &request);
         request.terminal = create->terminal;
         request.stdin = (char *)create->stdin_path;
         request.stdout = (char *)create->stdout_path;
@@ -191,7 +198,8 @@ static void make_bundle(void *data)
                 loop_post(op->manager->loop, forget_refused, op);
                 return;
         }
-        task->log_fd = bundle_open_log(task->bundle, &op->error);
+        if (rootfs_activate(op))
+                task->log_fd = bundle_open_log(task->bundle, &op->error);
         if (task->log_fd < 0) {
                 loop_post(op->manager->loop, abort_from_worker, op);
                 return;

@@ -18,7 +18,8 @@ struct manager {
         struct loop *loop;
         struct lanes *lanes;
         struct event_exchange *events;
-        char *root, *state; // of all bundles
+        struct mount_manager *mounts; // NULL: it did not start
+        char *root, *state;           // of all bundles
         char *grpc_address, *ttrpc_address;
         const char *own_shim; // the full path
         char *socket_dir;
@@ -47,12 +48,13 @@ struct task {
         struct shim *shim; // NULL until it has started
         int log_fd;
         struct loop_watch *log_watch;
-        GQueue queue;       // of struct op: those that wait for their turn
-        bool busy;          // one of them has it
-        GQueue waits;       // of struct op: Wait calls that a shim's death left to the clean-up
-        GQueue successors;  // of struct op: creations that wait for the id
-        struct op *closing; // waits for the shim to go
-        bool loading;       // the start of the daemon waits for its clean-up
+        GQueue queue;         // of struct op: those that wait for their turn
+        bool busy;            // one of them has it
+        GQueue waits;         // of struct op: Wait calls that a shim's death left to the clean-up
+        GQueue successors;    // of struct op: creations that wait for the id
+        struct op *closing;   // waits for the shim to go
+        bool may_have_mounts; // in the mount manager
+        bool loading;         // the start of the daemon waits for its clean-up
 };
 
 // One call of core/task.h under way.
@@ -61,6 +63,8 @@ struct op {
         struct task *task; // a reference; NULL until found
         struct task_call call;
         const struct task_create *create;
+        struct arena *arena;                 // NULL: none
+        const Types__ActivationInfo *rootfs; // what the mount manager leaves to the shim; NULL: everything
         task_done_fn done;
         void *data;
         bool queued; // it holds its task's turn
@@ -108,6 +112,9 @@ void task_create(struct task_runtime *runtime, const struct task_create *create,
 void task_remove(struct task_runtime *runtime, const struct task_call *call, task_done_fn done, void *data);
 // Tries again, once the id is free.
 void create_retry(void *op);
+// Before a create; false with op->error.
+bool rootfs_activate(struct op *op);
+void rootfs_deactivate(struct task *task);
 // As struct plugin's info: a containerd.types.RuntimeRequest is answered by a RuntimeInfo.
 void runtime_info(void *manager, const struct any *request, plugin_info_fn done, void *data);
 // After the shim was told to shut down: waits for its end, removes the bundle, finishes.

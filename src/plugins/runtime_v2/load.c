@@ -109,6 +109,7 @@ static void load_task(struct manager *manager, const char *namespace_, const cha
 {
         struct load *load = g_new0(struct load, 1);
         load->task = task_ref(task_new(manager, namespace_, id));
+        load->task->may_have_mounts = true;
         load->fd = -1;
         manager->n_loading++;
         manager->n_busy++;

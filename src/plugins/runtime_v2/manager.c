@@ -137,6 +137,7 @@ static void *init(struct plugin_host *host, GError **error)
         manager->loop = plugin_host_loop(host);
         manager->lanes = plugin_host_lanes(host);
         manager->events = plugin_host_get(host, PLUGIN_EVENT, "exchange");
+        manager->mounts = plugin_host_get(host, PLUGIN_MOUNT_MANAGER, "bolt");
         manager->root = g_strdup(plugin_host_root_dir(host));
         manager->state = g_strdup(plugin_host_state_dir(host));
         manager->grpc_address = g_strdup(plugin_host_address(host));
@@ -188,6 +189,7 @@ const struct plugin runtime_v2_plugin = {
         .requires_ =
                 (const struct plugin_requirement[]){
                         {PLUGIN_EVENT, "exchange"},
+                        {PLUGIN_MOUNT_MANAGER, "bolt"},
                         {NULL, NULL},
                 },
         .init = init,

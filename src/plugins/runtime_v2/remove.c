@@ -26,6 +26,7 @@ static void remove_bundle(void *data)
         g_autoptr(GError) error = NULL;
         if (!bundle_delete(op->task->bundle, &error))
                 log_error("failed to delete bundle", "id", op->call.id, "error", error->message);
+        rootfs_deactivate(op->task);
         loop_post(op->manager->loop, remove_finish, op);
 }
 
