@@ -7,6 +7,7 @@
 #include "core/convert.h"
 #include "core/event.h"
 #include "rpc/server.h"
+#include "services/listing.h"
 #include "services/service.h"
 #include "services/services.h"
 
@@ -151,58 +152,28 @@ static void on_list(struct rpc_call *call, void *object)
 
 // ---- the stream
 
-struct listing {
-        struct request request;
-        guint next;
-};
-
-static void *listing_open(struct rpc_stream *stream, void *service)
+static bool read_containers(
+        struct listing *listing, const struct scope *scope, const ProtobufCMessage *message, GError **error)
 {
-        struct listing *listing = g_new0(struct listing, 1);
-        listing->request.service = service;
-        listing->request.arena = arena_new();
-        listing->request.list = g_ptr_array_new();
-        return listing;
+        struct request request = {
+                .service = listing->service, .arena = listing->arena, .scope = *scope, .list = listing->items};
+        return run_list(&request, (const Containers__ListContainersRequest *)message, error);
 }
 
-static void listing_on_writable(void *state, struct rpc_stream *stream)
+static bool send_container(struct rpc_stream *stream, void **items, size_t n_items)
 {
-        struct listing *listing = state;
-        while (listing->next < listing->request.list->len) {
-                Containers__ListContainerMessage message = CONTAINERS__LIST_CONTAINER_MESSAGE__INIT;
-                message.container = g_ptr_array_index(listing->request.list, listing->next++);
-                if (!rpc_stream_send(stream, &message.base))
-                        break;
-        }
-        if (listing->next == listing->request.list->len)
-                rpc_stream_finish(stream, NULL);
+        Containers__ListContainerMessage message = CONTAINERS__LIST_CONTAINER_MESSAGE__INIT;
+        message.container = items[0];
+        return rpc_stream_send(stream, &message.base);
 }
 
-static void listing_on_message(void *state, struct rpc_stream *stream, const ProtobufCMessage *message)
+static void *on_list_stream(struct rpc_stream *stream, void *object)
 {
-        struct listing *listing = state;
-        GError *error = NULL;
-        if (!service_stream_scope(stream, &listing->request.scope, &error) ||
-                !run_list(&listing->request, (const Containers__ListContainersRequest *)message, &error))
-                rpc_stream_finish(stream, error);
-        else
-                listing_on_writable(listing, stream);
+        static const struct listing_kind kind = {1, read_containers, send_container};
+        return listing_open(&kind, object);
 }
 
-static void listing_close(void *state)
-{
-        struct listing *listing = state;
-        g_ptr_array_unref(listing->request.list);
-        arena_free(listing->request.arena);
-        g_free(listing);
-}
-
-static const struct rpc_stream_handler listing_handler = {
-        .open = listing_open,
-        .on_message = listing_on_message,
-        .on_writable = listing_on_writable,
-        .close = listing_close,
-};
+static const struct rpc_stream_handler list_stream_handler = LISTING_HANDLER(on_list_stream);
 
 // ---- changing
 
@@ -347,7 +318,7 @@ static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY(
                 "List", LANE_FAST, containers__list_containers_request, containers__list_containers_response, on_list),
         RPC_METHOD_STREAM("ListStream", RPC_SERVER_STREAM, LANE_FAST, containers__list_containers_request,
-                containers__list_container_message, &listing_handler),
+                containers__list_container_message, &list_stream_handler),
         RPC_METHOD_UNARY("Create", LANE_FAST, containers__create_container_request,
                 containers__create_container_response, on_create),
         RPC_METHOD_UNARY("Update", LANE_FAST, containers__update_container_request,

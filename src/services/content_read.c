@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "services/content.h"
+#include "services/listing.h"
 #include "services/service.h"
 
 #include <errno.h>
@@ -12,74 +13,37 @@ enum { INFOS_PER_MESSAGE = 100, CHUNK_BYTES = 1024 * 1024 };
 
 // ---- List
 
-struct listing {
-        struct content_store *store;
-        struct arena *arena;
-        GPtrArray *infos;
-        guint next;
-};
-
-static void *listing_open(struct rpc_stream *stream, void *service)
-{
-        struct listing *listing = g_new0(struct listing, 1);
-        listing->store = service;
-        listing->arena = arena_new();
-        listing->infos = g_ptr_array_new();
-        return listing;
-}
-
-static void listing_on_writable(void *state, struct rpc_stream *stream)
-{
-        struct listing *listing = state;
-        GPtrArray *infos = listing->infos;
-        while (listing->next < infos->len) {
-                Content__ListContentResponse response = CONTENT__LIST_CONTENT_RESPONSE__INIT;
-                response.n_info = MIN(infos->len - listing->next, INFOS_PER_MESSAGE);
-                response.info = (Content__Info **)infos->pdata + listing->next;
-                listing->next += (guint)response.n_info;
-                if (!rpc_stream_send(stream, &response.base))
-                        break;
-        }
-        if (listing->next == infos->len)
-                rpc_stream_finish(stream, NULL);
-}
-
 static bool add_info(void *data, const struct blob *blob)
 {
         struct listing *listing = data;
-        g_ptr_array_add(listing->infos, content_info_to_proto(blob, listing->arena));
+        g_ptr_array_add(listing->items, content_info_to_proto(blob, listing->arena));
         return true;
 }
 
-static void listing_on_message(void *state, struct rpc_stream *stream, const ProtobufCMessage *message)
+static bool read_infos(
+        struct listing *listing, const struct scope *scope, const ProtobufCMessage *message, GError **error)
 {
-        struct listing *listing = state;
         const Content__ListContentRequest *request = (const Content__ListContentRequest *)message;
-        struct scope scope;
-        AUTO(filter) filter = NULL;
-        GError *error = NULL;
-        if (!service_stream_scope(stream, &scope, &error) ||
-                (filter = filter_parse(request->filters, request->n_filters, &error)) == NULL ||
-                !listing->store->ops->walk(listing->store, &scope, filter, listing->arena, add_info, listing, &error))
-                rpc_stream_finish(stream, error);
-        else
-                listing_on_writable(listing, stream);
+        struct content_store *store = listing->service;
+        AUTO(filter) filter = filter_parse(request->filters, request->n_filters, error);
+        return filter != NULL && store->ops->walk(store, scope, filter, listing->arena, add_info, listing, error);
 }
 
-static void listing_close(void *state)
+static bool send_infos(struct rpc_stream *stream, void **items, size_t n_items)
 {
-        struct listing *listing = state;
-        g_ptr_array_unref(listing->infos);
-        arena_free(listing->arena);
-        g_free(listing);
+        Content__ListContentResponse response = CONTENT__LIST_CONTENT_RESPONSE__INIT;
+        response.info = (Content__Info **)items;
+        response.n_info = n_items;
+        return rpc_stream_send(stream, &response.base);
 }
 
-const struct rpc_stream_handler content_list_handler = {
-        .open = listing_open,
-        .on_message = listing_on_message,
-        .on_writable = listing_on_writable,
-        .close = listing_close,
-};
+static void *on_list(struct rpc_stream *stream, void *object)
+{
+        static const struct listing_kind kind = {INFOS_PER_MESSAGE, read_infos, send_infos};
+        return listing_open(&kind, object);
+}
+
+const struct rpc_stream_handler content_list_handler = LISTING_HANDLER(on_list);
 
 // ---- Read
 

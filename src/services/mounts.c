@@ -4,6 +4,7 @@
 #include "core/convert.h"
 #include "core/mount_manager.h"
 #include "rpc/server.h"
+#include "services/listing.h"
 #include "services/service.h"
 #include "services/services.h"
 
@@ -80,71 +81,33 @@ static void on_update(struct rpc_call *call, void *object)
 
 // ---- List
 
-struct list {
-        const struct mounts_service *service;
-        struct arena *arena;
-        GPtrArray *infos; // in arena
-        guint next;
-};
-
-static void *list_open(struct rpc_stream *stream, void *object)
+static bool add_info(void *data, const Types__ActivationInfo *info)
 {
-        struct list *list = g_new(struct list, 1);
-        *list = (struct list){.service = object, .arena = arena_new(), .infos = g_ptr_array_new()};
-        return list;
-}
-
-static void send_more(struct list *list, struct rpc_stream *stream)
-{
-        bool more = true;
-        while (more && list->next < list->infos->len) {
-                Mounts__ListMessage message = MOUNTS__LIST_MESSAGE__INIT;
-                message.info = list->infos->pdata[list->next++];
-                more = rpc_stream_send(stream, &message.base);
-        }
-        if (list->next == list->infos->len)
-                rpc_stream_finish(stream, NULL);
-}
-
-static bool collect(void *data, const Types__ActivationInfo *info)
-{
-        struct list *list = data;
-        g_ptr_array_add(list->infos, (gpointer)info);
+        g_ptr_array_add(((struct listing *)data)->items, (gpointer)info);
         return true;
 }
 
-static void list_on_message(void *state, struct rpc_stream *stream, const ProtobufCMessage *message)
+static bool read_infos(
+        struct listing *listing, const struct scope *scope, const ProtobufCMessage *request, GError **error)
 {
-        struct list *list = state;
-        struct mount_manager *manager = list->service->manager;
-        struct scope scope;
-        GError *error = NULL;
-        if (service_stream_scope(stream, &scope, &error) &&
-                manager->ops->list(manager, scope.namespace_, list->arena, collect, list, &error))
-                send_more(list, stream);
-        else
-                rpc_stream_finish(stream, error);
+        struct mount_manager *manager = ((const struct mounts_service *)listing->service)->manager;
+        return manager->ops->list(manager, scope->namespace_, listing->arena, add_info, listing, error);
 }
 
-static void list_on_writable(void *state, struct rpc_stream *stream)
+static bool send_info(struct rpc_stream *stream, void **items, size_t n_items)
 {
-        send_more(state, stream);
+        Mounts__ListMessage message = MOUNTS__LIST_MESSAGE__INIT;
+        message.info = items[0];
+        return rpc_stream_send(stream, &message.base);
 }
 
-static void list_close(void *state)
+static void *on_list(struct rpc_stream *stream, void *object)
 {
-        struct list *list = state;
-        g_ptr_array_free(list->infos, true);
-        arena_free(list->arena);
-        g_free(list);
+        static const struct listing_kind kind = {1, read_infos, send_info};
+        return listing_open(&kind, object);
 }
 
-static const struct rpc_stream_handler list_handler = {
-        .open = list_open,
-        .on_message = list_on_message,
-        .on_writable = list_on_writable,
-        .close = list_close,
-};
+static const struct rpc_stream_handler list_handler = LISTING_HANDLER(on_list);
 
 static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY("Activate", LANE_SLOW, mounts__activate_request, mounts__activate_response, on_activate),

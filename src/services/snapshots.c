@@ -6,6 +6,7 @@
 #include "core/convert.h"
 #include "core/snapshotter.h"
 #include "rpc/server.h"
+#include "services/listing.h"
 #include "services/service.h"
 #include "services/services.h"
 
@@ -225,80 +226,38 @@ static void on_cleanup(struct rpc_call *call, void *object)
 
 // ---- List
 
-struct list {
-        struct snapshots_service *service;
-        struct arena *arena;
-        GPtrArray *infos; // in arena
-        guint next;
-};
-
-static void *list_open(struct rpc_stream *stream, void *object)
+static bool add_info(void *data, const struct snapshot *snapshot)
 {
-        struct list *list = g_new(struct list, 1);
-        *list = (struct list){.service = object, .arena = arena_new(), .infos = g_ptr_array_new()};
-        return list;
-}
-
-static void send_more(struct list *list, struct rpc_stream *stream)
-{
-        bool more = true;
-        while (more && list->next < list->infos->len) {
-                Snapshots__ListSnapshotsResponse response = SNAPSHOTS__LIST_SNAPSHOTS_RESPONSE__INIT;
-                response.n_info = MIN(INFOS_PER_MESSAGE, list->infos->len - list->next);
-                response.info = (Snapshots__Info **)&list->infos->pdata[list->next];
-                list->next += (guint)response.n_info;
-                more = rpc_stream_send(stream, &response.base);
-        }
-        if (list->next == list->infos->len)
-                rpc_stream_finish(stream, NULL);
-}
-
-static bool collect(void *data, const struct snapshot *snapshot)
-{
-        struct list *list = data;
-        g_ptr_array_add(list->infos, info_to_proto(snapshot, list->arena));
+        struct listing *listing = data;
+        g_ptr_array_add(listing->items, info_to_proto(snapshot, listing->arena));
         return true;
 }
 
-static bool read_all(
-        struct list *list, struct rpc_stream *stream, const Snapshots__ListSnapshotsRequest *request, GError **error)
+static bool read_infos(
+        struct listing *listing, const struct scope *scope, const ProtobufCMessage *message, GError **error)
 {
-        struct scope scope;
-        struct snapshotter *snapshotter = snapshotters_get(list->service->snapshotters, request->snapshotter, error);
-        if (snapshotter == NULL || !service_stream_scope(stream, &scope, error))
-                return false;
-        AUTO(filter) filter = filter_parse(request->filters, request->n_filters, error);
-        return filter != NULL && snapshotter_walk(snapshotter, &scope, filter, list->arena, collect, list, error);
+        const Snapshots__ListSnapshotsRequest *request = (const Snapshots__ListSnapshotsRequest *)message;
+        const struct snapshots_service *service = listing->service;
+        struct snapshotter *snapshotter = snapshotters_get(service->snapshotters, request->snapshotter, error);
+        AUTO(filter) filter = snapshotter != NULL ? filter_parse(request->filters, request->n_filters, error) : NULL;
+        return filter != NULL && snapshotter_walk(snapshotter, scope, filter, listing->arena, add_info, listing, error);
 }
 
-static void list_on_message(void *state, struct rpc_stream *stream, const ProtobufCMessage *message)
+static bool send_infos(struct rpc_stream *stream, void **items, size_t n_items)
 {
-        GError *error = NULL;
-        if (read_all(state, stream, (const Snapshots__ListSnapshotsRequest *)message, &error))
-                send_more(state, stream);
-        else
-                rpc_stream_finish(stream, error);
+        Snapshots__ListSnapshotsResponse response = SNAPSHOTS__LIST_SNAPSHOTS_RESPONSE__INIT;
+        response.info = (Snapshots__Info **)items;
+        response.n_info = n_items;
+        return rpc_stream_send(stream, &response.base);
 }
 
-static void list_on_writable(void *state, struct rpc_stream *stream)
+static void *on_list(struct rpc_stream *stream, void *object)
 {
-        send_more(state, stream);
+        static const struct listing_kind kind = {INFOS_PER_MESSAGE, read_infos, send_infos};
+        return listing_open(&kind, object);
 }
 
-static void list_close(void *state)
-{
-        struct list *list = state;
-        g_ptr_array_free(list->infos, true);
-        arena_free(list->arena);
-        g_free(list);
-}
-
-static const struct rpc_stream_handler list_handler = {
-        .open = list_open,
-        .on_message = list_on_message,
-        .on_writable = list_on_writable,
-        .close = list_close,
-};
+static const struct rpc_stream_handler list_handler = LISTING_HANDLER(on_list);
 
 static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY("Prepare", LANE_SLOW, snapshots__prepare_snapshot_request,
