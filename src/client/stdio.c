@@ -55,6 +55,7 @@ static bool make_directory(const char *given, char **ret_directory, GError **err
                 parent = g_build_filename(g_get_user_runtime_dir(), "skiff-fifo", NULL);
         if (g_mkdir_with_parents(parent, 0711) != 0)
                 return error_fail_errno(error, errno, "make directory %s", parent);
+        stdio_sweep(parent);
         g_autofree char *directory = g_build_filename(parent, "XXXXXX", NULL);
         if (g_mkdtemp(directory) == NULL)
                 return error_fail_errno(error, errno, "make directory %s", directory);

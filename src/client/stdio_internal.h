@@ -12,3 +12,6 @@ struct stdio_targets {
 
 // NULL: nothing at all.
 struct stdio_targets stdio_targets(const struct skiff_stdio *stdio);
+
+// Removes the directories of fifos in parent that a killed program left behind.
+void stdio_sweep(const char *parent);

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import pathlib
 import signal
 import subprocess
 
@@ -164,6 +165,25 @@ def test_signals_are_passed_on(skiff, runtime):
     child.send_signal(signal.SIGTERM)
     code, out, _ = finish(child)
     assert (code, out) == (9, "got\n")
+
+
+def test_fifos_of_a_killed_run_are_removed_by_a_later_one(skiff, runtime):
+    fifos = pathlib.Path("/run/skiff/fifo")
+    before = set(fifos.glob("*"))
+    child = skiff.start("run", "--oci-runtime", runtime, "--name", "killed", SHORT, "sh", "-c", "echo ready; exec sleep 1000")
+    assert child.stdout.readline() == b"ready\n"
+    (left,) = set(fifos.glob("*")) - before
+    child.kill()
+    finish(child)
+
+    def again():
+        os.utime(left, (0, 0))
+        skiff("run", "--rm", "--oci-runtime", runtime, SHORT, "true").ok()
+        return left.exists()
+
+    assert again(), "the container still writes there"
+    skiff("rm", "-f", "killed").ok()
+    assert not again()
 
 
 def test_an_endless_writer_ends_with_its_reader(skiff, runtime):
