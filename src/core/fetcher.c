@@ -9,10 +9,9 @@
 #include "base/fd.h"
 #include "core/worker.h"
 
-#include <pwd.h>
 #include <string.h>
 
-enum { MAX_RECORD_BYTES = 256 * 1024, MAX_MEDIA_TYPE_BYTES = 256, MAX_CHALLENGES = 16, FALLBACK_UID = 64000 };
+enum { MAX_RECORD_BYTES = 256 * 1024, MAX_MEDIA_TYPE_BYTES = 256, MAX_CHALLENGES = 16 };
 
 struct fetcher {
         struct worker *worker;
@@ -135,14 +134,6 @@ static struct call *call_new(struct fetcher *fetcher, fetcher_resolved_fn resolv
         return call;
 }
 
-static uint32_t default_uid(void)
-{
-        struct passwd entry, *found = NULL;
-        char buffer[4096];
-        bool known = getpwnam_r("_skiff", &entry, buffer, sizeof(buffer), &found) == 0 && found != NULL;
-        return known && entry.pw_uid != 0 ? entry.pw_uid : FALLBACK_UID;
-}
-
 struct fetcher *fetcher_start(const struct fetcher_options *options, GError **error)
 {
         static const struct worker_handler worker_handler = {on_record, on_end};
@@ -150,7 +141,7 @@ struct fetcher *fetcher_start(const struct fetcher_options *options, GError **er
         fetcher->handler = *options->handler;
         fetcher->data = options->data;
         fetcher->calls = g_hash_table_new(g_int64_hash, g_int64_equal);
-        g_autofree char *uid = g_strdup_printf("%u", options->worker_uid != 0 ? options->worker_uid : default_uid());
+        g_autofree char *uid = g_strdup_printf("%u", worker_user(options->worker_uid));
         const char *argv[] = {"skiff-fetch", uid, NULL};
         static const char *const no_environment[] = {NULL};
         fetcher->worker = worker_start(

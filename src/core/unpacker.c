@@ -3,19 +3,10 @@
 
 #include "sys/namespace.h"
 
-#include <pwd.h>
 #include <sched.h>
 #include <string.h>
 
-enum { DEFAULT_RATIO = 1100, DEFAULT_ENTRIES = 10 * 1000 * 1000, NOBODYS_UID = 64000, MAX_FAILURE_TEXT = 4096 };
-
-static uint32_t default_worker_uid(void)
-{
-        char buffer[4096];
-        struct passwd entry, *found = NULL;
-        getpwnam_r("_skiff", &entry, buffer, sizeof(buffer), &found);
-        return found != NULL ? found->pw_uid : NOBODYS_UID;
-}
+enum { DEFAULT_RATIO = 1100, DEFAULT_ENTRIES = 10 * 1000 * 1000, MAX_FAILURE_TEXT = 4096 };
 
 struct unpacker *unpacker_new(const struct unpacker_options *options)
 {
@@ -27,8 +18,8 @@ struct unpacker *unpacker_new(const struct unpacker_options *options)
                 unpacker->options.max_ratio = DEFAULT_RATIO;
         if (unpacker->options.max_entries == 0)
                 unpacker->options.max_entries = DEFAULT_ENTRIES;
-        uint32_t uid = options->worker_uid != 0 ? options->worker_uid : default_worker_uid();
-        unpacker->worker_uid = g_strdup_printf("SKIFF_WORKER_UID=%u", uid);
+        unpacker->options.worker_uid = worker_user(options->worker_uid);
+        unpacker->worker_uid = g_strdup_printf("SKIFF_WORKER_UID=%u", unpacker->options.worker_uid);
         return unpacker;
 }
 
@@ -45,6 +36,11 @@ void unpacker_unref(struct unpacker *unpacker)
         g_free(unpacker->program);
         g_free(unpacker->worker_uid);
         g_free(unpacker);
+}
+
+uint32_t unpacker_worker_uid(const struct unpacker *unpacker)
+{
+        return unpacker->options.worker_uid;
 }
 
 struct worker *unpacker_launch(struct unpacker *unpacker, const struct unpacker_job *job,

@@ -33,6 +33,8 @@ struct unpacker *unpacker_new(const struct unpacker_options *options);
 struct unpacker *unpacker_ref(struct unpacker *unpacker);
 void unpacker_unref(struct unpacker *unpacker);
 DEFINE_AUTO(unpacker, unpacker_unref)
+// The user that its workers become.
+uint32_t unpacker_worker_uid(const struct unpacker *unpacker);
 
 // ---- a layer: bytes to a directory, in one pass, while the bytes are still coming
 

@@ -12,12 +12,13 @@
 #include "sys/records.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { MAX_RECORD_BYTES = 1024 * 1024, MAX_WAITING_RECORDS = 64 };
+enum { MAX_RECORD_BYTES = 1024 * 1024, MAX_WAITING_RECORDS = 64, NOBODYS_UID = 64000 };
 
 struct worker {
         atomic_int references;
@@ -58,6 +59,15 @@ void worker_unref(struct worker *worker)
         g_clear_error(&worker->reason);
         g_free(worker->name);
         g_free(worker);
+}
+
+uint32_t worker_user(uint32_t configured)
+{
+        char buffer[4096];
+        struct passwd entry, *found = NULL;
+        if (configured == 0 && getpwnam_r("_skiff", &entry, buffer, sizeof(buffer), &found) == 0 && found != NULL)
+                configured = entry.pw_uid;
+        return configured != 0 ? configured : NOBODYS_UID;
 }
 
 pid_t worker_pid(const struct worker *worker)

@@ -55,6 +55,9 @@ struct worker *worker_ref(struct worker *worker);
 void worker_unref(struct worker *worker);
 DEFINE_AUTO(worker, worker_unref)
 
+// Which user workers become: the configured one, for 0 the user _skiff, else a number that nothing else uses.
+uint32_t worker_user(uint32_t configured);
+
 pid_t worker_pid(const struct worker *worker);
 // Queues a record (packed at once). Never waits; what a worker that has ended was to get is dropped.
 void worker_send(struct worker *worker, const ProtobufCMessage *message);

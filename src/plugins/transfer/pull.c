@@ -246,6 +246,7 @@ static bool start_fetcher(struct pull *pull, GError **error)
                         .lanes = operation->service->lanes,
                         .strand = operation->strand,
                         .program = operation->service->fetch_program,
+                        .worker_uid = unpacker_worker_uid(operation->service->differ->unpacker),
                         .setup = &setup,
                         .handler = pull->auth != NULL ? &with_credentials : &without_credentials,
                         .data = pull,
