@@ -3,7 +3,9 @@
 // skiff: containers from the command line.
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <locale.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +111,8 @@ int main(int argc, char **argv)
                         code = EXIT_OWN_FAILURE;
                 }
         }
+        if (fflush(stdout) != 0 || ferror(stdout))
+                code = cli_fail_text("write to standard output: %s", g_strerror(errno));
         skiff_client_free(cli.client);
         g_free(cli.address);
         g_free(cli.name_space);

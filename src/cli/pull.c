@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct flags {
@@ -146,7 +147,11 @@ static int import_one(struct cli *cli, const char *path, const struct flags *fla
         progress_free(progress, ok);
         if (!standard)
                 close(fd);
-        return ok ? 0 : cli_fail(cli, error);
+        return ok ? 0
+                  : cli_fail_advice(cli, error,
+                            strstr(skiff_error_text(error), "archive format") != NULL
+                                    ? "That is no archive of images as skiff export or docker save write it."
+                                    : NULL);
 }
 
 int command_import(struct cli *cli, const struct command *command, int argc, char **argv)
@@ -191,19 +196,25 @@ static int export_to(struct cli *cli, const char *path, char **texts, const stru
                 g_ptr_array_add(names, name);
         }
         g_ptr_array_add(names, NULL);
+        // A file that is there is replaced by a whole archive or not at all.
+        struct stat status;
         bool standard = strcmp(path, "-") == 0;
-        int fd = standard ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        bool partly = !standard && (stat(path, &status) < 0 || S_ISREG(status.st_mode));
+        g_autofree char *target = partly ? g_strconcat(path, ".part", NULL) : g_strdup(path);
+        int fd = standard ? STDOUT_FILENO : open(target, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (fd < 0)
-                return cli_fail_text("open %s: %s", path, g_strerror(errno));
+                return cli_fail_text("open %s: %s", target, g_strerror(errno));
         struct skiff_error *error = NULL;
         struct skiff_transfer_options options = {.platform = flags->platform, .all_platforms = flags->all_platforms};
         bool ok = skiff_image_export(cli->client, fd, (const char *const *)names->pdata, &options, &error);
-        if (!standard && close(fd) != 0 && ok)
-                return cli_fail_text("write %s: %s", path, g_strerror(errno));
-        if (ok)
+        bool closed = standard || close(fd) == 0;
+        if (ok && closed && (!partly || rename(target, path) == 0))
                 return 0;
-        if (!standard)
-                unlink(path);
+        int failure = errno;
+        if (partly)
+                unlink(target);
+        if (ok)
+                return cli_fail_text("write %s: %s", path, g_strerror(failure));
         return cli_fail_advice(cli, error,
                 skiff_error_code(error) == SKIFF_NOT_FOUND ? "skiff images lists the images of this namespace." : NULL);
 }

@@ -30,6 +30,7 @@ struct run {
         GPtrArray *env;
         GArray *labels; // struct skiff_pair
         char *seccomp, *image, *id, *log;
+        bool created;
 };
 
 // ---- from flags to options
@@ -135,6 +136,11 @@ static int fail(struct run *run, struct skiff_error *error)
                 advice = g_strdup_printf("Pull it first: skiff pull %s", run->image);
         else if (skiff_error_code(error) == SKIFF_ALREADY_EXISTS)
                 advice = g_strdup_printf("Choose another --name, or remove the old one: skiff rm %s", run->id);
+        else if (skiff_error_code(error) == SKIFF_UNAVAILABLE && run->created)
+                advice = g_strdup_printf(
+                        "Container %s may go on without its daemon: skiff ps -a shows it once that runs again,"
+                        " skiff rm -f %s removes it.",
+                        run->id, run->id);
         return cli_fail_advice(run->cli, error, advice);
 }
 
@@ -173,9 +179,9 @@ static int run_attached(struct run *run)
                 return EXIT_OWN_FAILURE;
         struct skiff_error *error = NULL;
         int code = EXIT_OWN_FAILURE;
-        bool created = create_container(run, &error);
+        run->created = create_container(run, &error);
         struct skiff_process *task =
-                created ? skiff_task_create(run->cli->client, run->id, attach_stdio(attach), &error) : NULL;
+                run->created ? skiff_task_create(run->cli->client, run->id, attach_stdio(attach), &error) : NULL;
         bool ran = task != NULL && attach_run(attach, task, &code, &error);
         if (ran && run->flags.rm) {
                 if (!skiff_container_remove(run->cli->client, run->id, &error))
@@ -184,7 +190,7 @@ static int run_attached(struct run *run)
                 char status[16];
                 g_snprintf(status, sizeof(status), "%d", code);
                 skiff_container_label(run->cli->client, run->id, EXIT_LABEL, status, NULL);
-        } else if (created) {
+        } else if (run->created && skiff_error_code(error) != SKIFF_UNAVAILABLE) {
                 remove_container(run);
         }
         attach_free(attach); // before the error, so that a raw terminal does not garble it

@@ -244,6 +244,9 @@ def test_export_and_import(skiff, tmp_path):
     assert skiff("run", "--rm", SHORT, "true").code == 125
     skiff("import", "-q", "-", stdin=archive.read_bytes()).ok()
     skiff("run", "--rm", SHORT, "true").ok()
+    before = archive.read_bytes()
+    assert skiff("export", str(archive), SHORT, "missing").code == 125
+    assert archive.read_bytes() == before and os.listdir(tmp_path).count("out.tar.part") == 0
 
 
 def test_pull(skiff, registry):
@@ -285,11 +288,29 @@ def test_errors_say_what_to_do(skiff, run, tmp_path):
     refused(run("--snapshotter", "native", SHORT), "not unpacked", "skiff pull --snapshotter native")
     refused(skiff("bogus"), 'no command "bogus"', "skiff --help")
     refused(skiff("kill", "nothing"), "skiff ps -a")
+    refused(skiff("import", "/etc/passwd"), "docker save")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([skiff.path, "images"], env=skiff.environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 125 and "No space left" in done.stderr
     refused(skiff("kill", "-s", "NOPE", "nothing"), 'no signal "NOPE"')
     run("-d", "--name", "taken", SHORT, "sleep", "100").ok()
     refused(run("--name", "taken", SHORT), "already exists", "skiff rm taken")
     skiff("rm", "-f", "taken").ok()
     assert skiff("ps", "-aq").out == ""
+
+
+def test_run_says_what_becomes_of_its_container_without_a_daemon(own_daemon, logs, tmp_path):
+    daemon = own_daemon()
+    skiff = Skiff(daemon, logs)
+    skiff("import", "-q", str(images.oci_archive(images.simple(), tmp_path / "image.tar", FULL))).ok()
+    child = skiff.start("run", "--name", "alone", SHORT, "sh", "-c", "echo ready; exec sleep 1000")
+    assert child.stdout.readline() == b"ready\n"
+    daemon.kill()
+    code, _, err = finish(child)
+    assert code == 125 and "skiff rm -f alone" in err
+    daemon.start()
+    assert "running" in skiff("ps").ok().out
+    skiff("rm", "-f", "alone").ok()
 
 
 def test_events(skiff, run):
