@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Events that must not be lost (exits), each with a cursor that only grows, so that a reader can ask for what came
-// after the last one it saw. One whose sender got no answer, as the daemon was killed, may be there twice. Threads: any.
+// after the last one it saw. One whose sender got no answer, as the daemon was killed, may be there twice. Threads:
+// any.
 #pragma once
 
 #include "core/event.h"

@@ -35,6 +35,7 @@ struct task_create {
         const char *stdin_path, *stdout_path, *stderr_path; // "": none
         bool terminal;
         const char *checkpoint; // a directory; "": none
+        bool takes_checkpoint;  // it becomes the task's once create succeeded, and goes with it
 };
 
 enum task_method {

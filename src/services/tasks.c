@@ -330,44 +330,6 @@ static void on_wait(struct rpc_call *call, void *service)
         forward(service, pending, request->container_id, TASK_WAIT, &wait->base);
 }
 
-static void reply_checkpoint(struct tasks_pending *pending, const ProtobufCMessage *message)
-{
-        Tasks__CheckpointTaskResponse response = TASKS__CHECKPOINT_TASK_RESPONSE__INIT;
-        rpc_call_reply(pending->call, &response.base);
-}
-
-// The directory that the client wants the CRIU image in; NULL: it wants it in the content store.
-static const char *checkpoint_path(struct arena *arena, const Google__Protobuf__Any *options)
-{
-        if (options == NULL || strcmp(options->type_url, "containerd.runc.v1.CheckpointOptions") != 0)
-                return NULL;
-        const Runc__CheckpointOptions *runc =
-                runc__checkpoint_options__unpack(arena_allocator(arena), options->value.len, options->value.data);
-        return runc != NULL && *runc->image_path != 0 ? runc->image_path : NULL;
-}
-
-static void on_checkpoint(struct rpc_call *call, void *service)
-{
-        const Tasks__CheckpointTaskRequest *request = (const Tasks__CheckpointTaskRequest *)rpc_call_request(call);
-        struct tasks_pending *pending = tasks_begin(service, call, request->container_id, NULL);
-        if (pending == NULL)
-                return;
-        const char *path = checkpoint_path(rpc_call_arena(call), request->options);
-        if (path == NULL) {
-                GError *error = NULL;
-                error_fail(&error, ERROR_UNIMPLEMENTED,
-                        "checkpoint to the content store is not implemented: give an image path in the options");
-                rpc_call_fail(call, error);
-                return;
-        }
-        ShimV3__CheckpointTaskRequest *checkpoint = NEW_REQUEST(rpc_call_arena(call), ShimV3__CheckpointTaskRequest,
-                shim_v3__checkpoint_task_request, request->container_id);
-        checkpoint->path = (char *)path;
-        checkpoint->options = request->options;
-        pending->reply = reply_checkpoint;
-        forward(service, pending, request->container_id, TASK_CHECKPOINT, &checkpoint->base);
-}
-
 static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY("Create", LANE_FAST, tasks__create_task_request, tasks__create_task_response, tasks_on_create),
         RPC_METHOD_UNARY("Start", LANE_FAST, tasks__start_request, tasks__start_response, on_start),
@@ -384,7 +346,7 @@ static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY("Resume", LANE_FAST, tasks__resume_task_request, google__protobuf__empty, on_resume),
         RPC_METHOD_UNARY("ListPids", LANE_FAST, tasks__list_pids_request, tasks__list_pids_response, on_list_pids),
         RPC_METHOD_UNARY("Checkpoint", LANE_FAST, tasks__checkpoint_task_request, tasks__checkpoint_task_response,
-                on_checkpoint),
+                tasks_on_checkpoint),
         RPC_METHOD_UNARY("Update", LANE_FAST, tasks__update_task_request, google__protobuf__empty, on_update),
         RPC_METHOD_UNARY("Metrics", LANE_FAST, tasks__metrics_request, tasks__metrics_response, tasks_on_metrics),
         RPC_METHOD_UNARY("Wait", LANE_FAST, tasks__wait_request, tasks__wait_response, on_wait),
@@ -402,11 +364,23 @@ static void *init(struct plugin_host *host, GError **error)
         service->service = (struct plugin_service){&service_table, service, RPC_GRPC};
         service->metadata = plugin_host_get(host, PLUGIN_METADATA, "bolt");
         service->runtime = plugin_host_get(host, PLUGIN_RUNTIME_V2, "task");
-        if (service->metadata != NULL && service->runtime != NULL)
-                return service;
-        error_fail(error, ERROR_FAILED_PRECONDITION, "metadata store or task runtime did not start");
+        service->content = plugin_host_get(host, PLUGIN_CONTENT, "content");
+        struct differ *differ = plugin_host_get(host, PLUGIN_DIFFER, "walking");
+        if (service->metadata == NULL || service->runtime == NULL || service->content == NULL || differ == NULL) {
+                error_fail(error, ERROR_FAILED_PRECONDITION, "a store, differ or task runtime did not start");
+                g_free(service);
+                return NULL;
+        }
+        service->checkpoints =
+                checkpoints_new(differ, service->content, plugin_host_lanes(host), plugin_host_root_dir(host));
+        return service;
+}
+
+static void stop(void *instance)
+{
+        struct tasks_service *service = instance;
+        checkpoints_free(service->checkpoints);
         g_free(service);
-        return NULL;
 }
 
 const struct plugin tasks_service_plugin = {
@@ -416,8 +390,10 @@ const struct plugin tasks_service_plugin = {
                 (const struct plugin_requirement[]){
                         {PLUGIN_METADATA, "bolt"},
                         {PLUGIN_RUNTIME_V2, "task"},
+                        {PLUGIN_CONTENT, "content"},
+                        {PLUGIN_DIFFER, "walking"},
                         {NULL, NULL},
                 },
         .init = init,
-        .stop = g_free,
+        .stop = stop,
 };

@@ -4,6 +4,7 @@
 // which packs it into the response; what it takes to do so lives in the call's arena.
 #pragma once
 
+#include "core/checkpoint.h"
 #include "core/container.h"
 #include "core/metadata.h"
 #include "core/plugin.h"
@@ -17,7 +18,11 @@ struct tasks_service {
         struct plugin_service service; // first: the plugin's instance
         struct metadata *metadata;
         struct task_runtime *runtime;
+        struct content_store *content;
+        struct checkpoints *checkpoints;
 };
+
+#define MEDIA_TYPE_CHECKPOINT "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 
 // A call that waits for the runtime.
 struct tasks_pending {
@@ -35,5 +40,6 @@ void tasks_answer(void *data, const ProtobufCMessage *response, const GError *er
 TaskTypes__Process *tasks_process(struct arena *arena, const ShimV3__StateResponse *state, const char *id);
 
 void tasks_on_create(struct rpc_call *call, void *service);
+void tasks_on_checkpoint(struct rpc_call *call, void *service);
 void tasks_on_list(struct rpc_call *call, void *service);
 void tasks_on_metrics(struct rpc_call *call, void *service);

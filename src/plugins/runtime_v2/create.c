@@ -141,7 +141,7 @@ static void call_create(struct op *op)
         request.stdin = (char *)create->stdin_path;
         request.stdout = (char *)create->stdout_path;
         request.stderr = (char *)create->stderr_path;
-        request.checkpoint = (char *)create->checkpoint;
+        request.checkpoint = op->checkpoint != NULL ? op->checkpoint : (char *)create->checkpoint;
         const struct any *options = options_of(create);
         Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
         if (options->type_url != NULL && *options->type_url != 0) {
@@ -183,6 +183,16 @@ static void abort_from_worker(void *data)
         abort_create(data);
 }
 
+// What is restored at the start lies with the task until it is deleted.
+static bool take_checkpoint(struct op *op)
+{
+        if (!op->create->takes_checkpoint)
+                return true;
+        op->checkpoint = g_build_filename(op->task->bundle->work, "checkpoint", NULL);
+        return rename(op->create->checkpoint, op->checkpoint) == 0 ||
+               error_fail_errno(&op->error, errno, "move checkpoint to %s", op->checkpoint);
+}
+
 static void make_bundle(void *data)
 {
         struct op *op = data;
@@ -198,7 +208,7 @@ static void make_bundle(void *data)
                 loop_post(op->manager->loop, forget_refused, op);
                 return;
         }
-        if (rootfs_activate(op))
+        if (take_checkpoint(op) && rootfs_activate(op))
                 task->log_fd = bundle_open_log(task->bundle, &op->error);
         if (task->log_fd < 0) {
                 loop_post(op->manager->loop, abort_from_worker, op);

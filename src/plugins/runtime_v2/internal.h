@@ -64,6 +64,7 @@ struct op {
         struct task_call call;
         const struct task_create *create;
         struct arena *arena;                 // NULL: none
+        char *checkpoint;                    // that was taken; NULL: none
         const Types__ActivationInfo *rootfs; // what the mount manager leaves to the shim; NULL: everything
         task_done_fn done;
         void *data;

@@ -146,6 +146,7 @@ void op_finish(struct op *op, const ProtobufCMessage *response, const GError *er
         op->manager->n_busy--;
         g_clear_error(&op->error);
         arena_free(op->arena);
+        g_free(op->checkpoint);
         g_free(op);
 }
 
