@@ -2,14 +2,16 @@
 //
 //     upper, lower → tar → pump (hash) → deflate → pump → on_bytes
 //
-// or, for a plain layer, without the two in the middle. As in unpack.c, the operation is over when every part has
-// ended, what a worker itself reports outweighs the broken pipes around it, and one strand holds it all.
+// or, for a plain layer, without the two in the middle, or with a file that is fed by a pump in place of upper, lower
+// and tar. As in unpack.c, the operation is over when every part has ended, what a worker itself reports outweighs the
+// broken pipes around it, and one strand holds it all.
 #include "core/unpacker_private.h"
 
 #include "base/fd.h"
 #include "core/pump.h"
 #include "sys/namespace.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -29,7 +31,10 @@ struct pack {
         char *lower, *upper, *compression;
         bool has_epoch;
         int64_t epoch_seconds;
+        int file_fd; // -1: directories
+        int64_t file_bytes;
         struct part tar, deflate;
+        struct pump *feed;          // of the file
         struct pump *hash, *output; // the same one for a plain layer
         unsigned running;
         GError *reason, *other; // of the handler; the first one that no worker reported
@@ -43,8 +48,10 @@ void pack_unref(struct pack *pack)
         worker_unref(pack->deflate.worker);
         g_clear_error(&pack->tar.failure);
         g_clear_error(&pack->deflate.failure);
+        pump_unref(pack->feed);
         pump_unref(pack->hash);
         pump_unref(pack->output);
+        fd_close(&pack->file_fd);
         g_clear_error(&pack->reason);
         g_clear_error(&pack->other);
         strand_unref(pack->strand);
@@ -71,7 +78,7 @@ static GError *final_error(const struct pack *pack)
                                                                  : pack->other;
         if (decisive != NULL)
                 return g_error_copy(decisive);
-        if (!pack->tar.done || (is_compressed(pack) && !pack->deflate.done))
+        if ((pack->upper != NULL && !pack->tar.done) || (is_compressed(pack) && !pack->deflate.done))
                 return g_error_new(SKIFF_ERROR, ERROR_UNAVAILABLE, "skiff-unpack ended without a result");
         return NULL;
 }
@@ -193,7 +200,7 @@ static bool start_deflate(struct pack *pack, int input, int output, GError **err
 
 static struct pump *start_pump(struct pack *pack, int source_fd, int sink_fd, bool hash)
 {
-        struct pump_options options = {
+        const struct pump_options options = {
                 .loop = pack->unpacker->options.loop,
                 .strand = pack->strand,
                 .source_fd = source_fd,
@@ -207,11 +214,29 @@ static struct pump *start_pump(struct pack *pack, int source_fd, int sink_fd, bo
         return pump_start(&options);
 }
 
+static void start_feed(struct pack *pack, int sink_fd)
+{
+        const struct pump_options options = {
+                .loop = pack->unpacker->options.loop,
+                .strand = pack->strand,
+                .source_fd = fd_take(&pack->file_fd),
+                .source_is_file = true,
+                .sink_fd = sink_fd,
+                .on_end = on_part_end,
+                .data = pack,
+        };
+        pack->running++;
+        pack->feed = pump_start(&options);
+        pump_advance(pack->feed, pack->file_bytes, true);
+}
+
 static bool start_parts(struct pack *pack, GError **error)
 {
         fd_auto int tarred = -1, tar_out = -1, deflate_in = -1, hashed = -1, deflated = -1, deflate_out = -1;
-        if (!pump_pipe(&tarred, &tar_out, error) || !start_tar(pack, tar_out, error))
+        if (!pump_pipe(&tarred, &tar_out, error) || (pack->upper != NULL && !start_tar(pack, tar_out, error)))
                 return false;
+        if (pack->upper == NULL)
+                start_feed(pack, fd_take(&tar_out));
         if (!is_compressed(pack)) {
                 pack->hash = start_pump(pack, fd_take(&tarred), -1, true);
                 pack->output = pump_ref(pack->hash);
@@ -230,8 +255,12 @@ static void begin(void *data)
         struct pack *pack = data;
         pack->running = 1; // this function
         g_autoptr(GError) error = NULL;
-        if (!start_parts(pack, &error) && pack->tar.worker != NULL)
-                worker_kill(pack->tar.worker, error);
+        if (!start_parts(pack, &error)) {
+                if (pack->tar.worker != NULL)
+                        worker_kill(pack->tar.worker, error);
+                if (pack->feed != NULL)
+                        pump_stop(pack->feed, error);
+        }
         end_part(pack, error);
 }
 
@@ -247,6 +276,8 @@ struct pack *pack_start(
         pack->data = data;
         pack->lower = g_strdup(request->lower);
         pack->upper = g_strdup(request->upper);
+        pack->file_fd = request->upper == NULL ? fcntl(request->fd, F_DUPFD_CLOEXEC, 0) : -1;
+        pack->file_bytes = request->n_bytes;
         pack->compression = g_strdup(request->compression);
         pack->has_epoch = request->has_epoch;
         pack->epoch_seconds = request->epoch_seconds;

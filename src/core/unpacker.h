@@ -123,11 +123,14 @@ struct split *split_start(
 void split_abort(struct split *split, const GError *reason);
 void split_unref(struct split *split);
 
-// ---- a layer from two directories
+// ---- a layer from two directories, or a layer that is there compressed
 
 struct pack_request {
         const char *lower; // NULL: everything in upper is new
         const char *upper;
+        // Instead of both, if upper is NULL: a plain layer. It stays the caller's: duplicated, read from its start.
+        int fd;
+        int64_t n_bytes;
         // "": a plain tar; "gzip", "zstd".
         const char *compression;
         bool has_epoch; // times after this one are set to it

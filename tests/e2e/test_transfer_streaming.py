@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transfer and Streaming as clients use them together, message by message."""
 
+import gzip
 import io
+import json
 import os
 import queue
 import tarfile
@@ -207,6 +209,28 @@ def test_import_with_progress(place, archive):
     assert [i.name for i in place.images.List().images] == [IMAGE]
     snapshots = [i for a in place.snapshots.List(snapshotter="overlayfs") for i in a.info]
     assert len(snapshots) == 2
+
+
+def test_plain_layers_can_be_compressed_on_their_way_in(place, tmp_path):
+    image = images.Image([images.base_layer(), images.second_layer(), images.second_layer()])
+    data = images.docker_archive(image, tmp_path / "docker.tar", IMAGE).read_bytes()
+    stream = Stream(place, "in")
+    sender = threading.Thread(target=send_archive, args=(stream, data), daemon=True)
+    sender.start()
+    transfer(place, types("ImageImportStream")(stream="in", force_compress=True), store("", extra_references=[{"name": IMAGE}]))
+    sender.join(20)
+
+    def read(digest):
+        return b"".join(part.data for part in place.content.Read(digest=digest))
+
+    top = json.loads(read(place.images.Get(name=IMAGE).image.target.digest))
+    manifest = top if "layers" in top else json.loads(read(top["manifests"][0]["digest"]))
+    assert [x["mediaType"] for x in manifest["layers"]] == ["application/vnd.docker.image.rootfs.diff.tar.gzip"] * 3
+    for layer, plain in zip(manifest["layers"], image.tars):
+        assert gzip.decompress(read(layer["digest"])) == plain and layer["size"] < len(plain)
+        info = place.content.Info(digest=layer["digest"]).info
+        assert info.labels["containerd.io/uncompressed"] == images.digest(plain)
+    assert len([i for a in place.snapshots.List(snapshotter="overlayfs") for i in a.info]) == 3
 
 
 @pytest.mark.containerd_differs("containerd 2.3.4 may end before the last bytes are through")

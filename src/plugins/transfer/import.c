@@ -8,6 +8,7 @@
 #include "base/filter.h"
 #include "base/identifier.h"
 #include "base/reference.h"
+#include "plugins/transfer/compress.h"
 #include "plugins/transfer/inflow.h"
 #include "plugins/transfer/kinds.h"
 #include "plugins/transfer/oci_json.h"
@@ -41,8 +42,8 @@ struct import {
         // What they mean:
         Worker__ArchiveEnd *end;
         struct inspector *inspector;
-        size_t next_image;
-        GArray *manifests; // of struct node
+        size_t next_image, next_layer; // the latter to be compressed
+        GArray *manifests;             // of struct node
         struct node root;
         struct walk *walk;
         struct nodes top; // the index's children
@@ -303,6 +304,7 @@ static void on_config_here(void *data)
                 operation_fail(import->operation, error);
         } else {
                 import->next_image++;
+                import->next_layer = 0;
                 next_image(import);
         }
         operation_release(import->operation);
@@ -348,6 +350,30 @@ static void walk_root(struct import *import)
         walk_start(import->walk, &import->root);
 }
 
+static void on_compressed(void *data)
+{
+        next_image(data);
+}
+
+// Begins with the next plain layer of the image that is not there in a compressed form; false: there is none, or it
+// failed. layers_of finds the compressed ones by their labels.
+static bool compress_next(struct import *import, const Worker__DockerImage *image, GError **error)
+{
+        while (import->operation->request->source.import->force_compress && import->next_layer < image->n_layers) {
+                const struct archived *file = find_file(import, &image->layers[import->next_layer++]);
+                if (file == NULL || file->compression[0] != '\0')
+                        continue;
+                struct node layer = {.media_type = DOCKER_LAYER, .digest = file->digest};
+                if (!find_compressed(import, &layer, error))
+                        return false;
+                if (strcmp(layer.media_type, DOCKER_LAYER) != 0)
+                        continue;
+                compress_layer(import->operation, file->digest, on_compressed, import);
+                return true;
+        }
+        return false;
+}
+
 // The images of a Docker archive, one after the other: each config tells the platform.
 static void next_image(struct import *import)
 {
@@ -363,10 +389,12 @@ static void next_image(struct import *import)
         }
         const Worker__DockerImage *image = import->end->images[import->next_image];
         const struct archived *config = find_file(import, &image->config);
+        if (compress_next(import, image, &error))
+                return;
         AUTO(arena) arena = arena_new();
         const char *bytes;
         size_t n_bytes;
-        if (config == NULL)
+        if (error == NULL && config == NULL)
                 error_fail(&error, ERROR_UNKNOWN, "image config \"%.*s\" not found", (int)image->config.len,
                         (const char *)image->config.data);
         if (error != NULL || !content_read(operation->service->content, &operation->scope, config->digest,
@@ -478,9 +506,7 @@ void import_begin(struct operation *operation)
         operation->on_fail = on_fail;
         progress_event(operation->progress, "Importing", NULL, NULL);
         GError *error = NULL;
-        if (operation->request->source.import->force_compress)
-                error_fail(&error, ERROR_UNIMPLEMENTED, "compression of imported layers: not implemented");
         import->inspector = inspector_new(operation->service->differ->unpacker, operation->stop);
-        if (error != NULL || !start_split(import, &error))
+        if (!start_split(import, &error))
                 operation_fail(operation, error);
 }
