@@ -345,11 +345,6 @@ static void *init(struct plugin_host *host, GError **error)
         return NULL;
 }
 
-static void stop(void *instance)
-{
-        g_free(((struct plugin_service *)instance)->object);
-}
-
 static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {PLUGIN_EVENT, "exchange"}, {0}};
 
 const struct plugin containers_service_plugin = {
@@ -357,5 +352,5 @@ const struct plugin containers_service_plugin = {
         .id = "containers",
         .requires_ = requires_,
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

@@ -144,11 +144,6 @@ static void *init(struct plugin_host *host, GError **error)
         return &diff->service;
 }
 
-static void stop(void *instance)
-{
-        g_free(instance);
-}
-
 static const struct plugin_requirement requires_[] = {
         {PLUGIN_DIFFER, "walking"},
         {PLUGIN_CONTENT, "content"},
@@ -160,5 +155,5 @@ const struct plugin diff_service_plugin = {
         .id = "diff",
         .requires_ = requires_,
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

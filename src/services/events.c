@@ -224,16 +224,10 @@ static void *plugin_init(struct plugin_host *host, GError **error)
         return &service->grpc;
 }
 
-static void plugin_stop(void *instance)
-{
-        struct plugin_service *grpc = instance;
-        g_free(grpc->object);
-}
-
 const struct plugin events_service_plugin = {
         .type = PLUGIN_GRPC,
         .id = "events",
         .requires_ = (const struct plugin_requirement[]){{PLUGIN_EVENT, "exchange"}, {NULL}},
         .init = plugin_init,
-        .stop = plugin_stop,
+        .stop = service_free_object,
 };

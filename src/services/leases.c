@@ -269,11 +269,6 @@ static void *init(struct plugin_host *host, GError **error)
         return NULL;
 }
 
-static void stop(void *instance)
-{
-        g_free(((struct plugin_service *)instance)->object);
-}
-
 static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {PLUGIN_GC, "scheduler"}, {0}};
 
 const struct plugin leases_service_plugin = {
@@ -281,5 +276,5 @@ const struct plugin leases_service_plugin = {
         .id = "leases",
         .requires_ = requires_,
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

@@ -137,15 +137,10 @@ static void *init(struct plugin_host *host, GError **error)
         return &service->base;
 }
 
-static void stop(void *instance)
-{
-        g_free(instance); // its first member is the service
-}
-
 const struct plugin mounts_service_plugin = {
         .type = PLUGIN_GRPC,
         .id = "mounts",
         .requires_ = (const struct plugin_requirement[]){{PLUGIN_MOUNT_MANAGER, "bolt"}, {NULL, NULL}},
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

@@ -238,11 +238,6 @@ static void *init(struct plugin_host *host, GError **error)
         return NULL;
 }
 
-static void stop(void *instance)
-{
-        g_free(((struct plugin_service *)instance)->object);
-}
-
 static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {PLUGIN_EVENT, "exchange"}, {0}};
 
 const struct plugin namespaces_service_plugin = {
@@ -250,5 +245,5 @@ const struct plugin namespaces_service_plugin = {
         .id = "namespaces",
         .requires_ = requires_,
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

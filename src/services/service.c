@@ -5,6 +5,7 @@
 
 #include "base/identifier.h"
 #include "core/gc.h"
+#include "core/plugin.h"
 
 #include "google/protobuf/empty.pb-c.h"
 
@@ -47,6 +48,12 @@ bool service_stream_scope(const struct rpc_stream *stream, struct scope *ret_sco
                 return false;
         *ret_scope = make_scope(namespace_, rpc_stream_metadata(stream, "containerd-lease"));
         return true;
+}
+
+void service_free_object(void *instance)
+{
+        const struct plugin_service *service = instance;
+        g_free(service->object); // which service is a part of
 }
 
 void service_reply_empty(struct rpc_call *call, GError *error)

@@ -19,6 +19,9 @@ const char *service_namespace(const struct rpc_call *call, GError **error);
 bool service_scope(const struct rpc_call *call, struct scope *ret_scope, GError **error);
 bool service_stream_scope(const struct rpc_stream *stream, struct scope *ret_scope, GError **error);
 
+// A plugin's stop where nothing but the service's object is to be freed, by g_free.
+void service_free_object(void *instance);
+
 // Answers with an Empty, or with the error if it is set (taken).
 void service_reply_empty(struct rpc_call *call, GError *error);
 // Answers with an Empty once a garbage collection has run; gc NULL: at once.

@@ -296,15 +296,10 @@ static void *init(struct plugin_host *host, GError **error)
         return &service->base;
 }
 
-static void stop(void *instance)
-{
-        g_free(instance); // its first member is the service
-}
-
 const struct plugin snapshots_service_plugin = {
         .type = PLUGIN_GRPC,
         .id = "snapshots",
         .requires_ = (const struct plugin_requirement[]){{PLUGIN_SERVICE, "snapshots-service"}, {NULL}},
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

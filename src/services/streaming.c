@@ -7,6 +7,7 @@
 #include "base/identifier.h"
 #include "core/stream.h"
 #include "rpc/server.h"
+#include "services/service.h"
 #include "services/services.h"
 
 #include "containerd/streaming.pb-c.h"
@@ -177,16 +178,10 @@ static void *init(struct plugin_host *host, GError **error)
         return &service->served;
 }
 
-static void stop(void *instance)
-{
-        struct plugin_service *served = instance;
-        g_free(served->object);
-}
-
 const struct plugin streaming_service_plugin = {
         .type = PLUGIN_GRPC,
         .id = "streaming",
         .requires_ = (const struct plugin_requirement[]){{PLUGIN_STREAMING, "manager"}, {NULL, NULL}},
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };

@@ -6,6 +6,7 @@
 
 #include "base/identifier.h"
 #include "rpc/server.h"
+#include "services/service.h"
 #include "services/services.h"
 
 #include "containerd/transfer.pb-c.h"
@@ -167,17 +168,11 @@ static void *init(struct plugin_host *host, GError **error)
         return &service->served;
 }
 
-static void stop(void *instance)
-{
-        struct plugin_service *served = instance;
-        g_free(served->object);
-}
-
 const struct plugin transfer_service_plugin = {
         .type = PLUGIN_GRPC,
         .id = "transfer",
         .requires_ =
                 (const struct plugin_requirement[]){{PLUGIN_TRANSFER, "local"}, {PLUGIN_STREAMING, "manager"}, {0}},
         .init = init,
-        .stop = stop,
+        .stop = service_free_object,
 };
