@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "sys/jail.h"
+#include "sys/namespace.h"
 
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -94,14 +95,7 @@ static bool build_root(struct bound *bounds, size_t n, uid_t uid, GError **error
                 return error_fail_errno(error, errno, "make the scratch directory");
         if (chdir(ROOT_PLACE) < 0)
                 return error_fail_errno(error, errno, "enter the root");
-        // Where pivot_root is refused (an initramfs as root) the mounts below are merely out of reach.
-        if (syscall(SYS_pivot_root, ".", ".") == 0) {
-                if (umount2(".", MNT_DETACH) < 0)
-                        return error_fail_errno(error, errno, "detach the old root");
-        } else if (chroot(".") < 0) {
-                return error_fail_errno(error, errno, "change the root");
-        }
-        return chdir("/") == 0 || error_fail_errno(error, errno, "enter the root");
+        return namespace_change_root(error);
 }
 
 static bool enter_root(uid_t uid, GError **error)

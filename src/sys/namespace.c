@@ -37,6 +37,18 @@ int namespace_clone_mount(const char *directory, bool read_only, GError **error)
         return fd_take(&fd);
 }
 
+bool namespace_change_root(GError **error)
+{
+        // Where pivot_root is refused (an initramfs as root) the mounts below are merely out of reach.
+        if (syscall(SYS_pivot_root, ".", ".") == 0) {
+                if (umount2(".", MNT_DETACH) < 0)
+                        return error_fail_errno(error, errno, "detach the old root");
+        } else if (chroot(".") < 0) {
+                return error_fail_errno(error, errno, "change the root");
+        }
+        return chdir("/") == 0 || error_fail_errno(error, errno, "enter the root");
+}
+
 bool namespace_enter_root(int mount_fd, GError **error)
 {
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -45,16 +57,7 @@ bool namespace_enter_root(int mount_fd, GError **error)
                 return error_fail_errno(error, errno, "attach the root");
         if (fchdir(mount_fd) < 0)
                 return error_fail_errno(error, errno, "enter the root");
-        // Where pivot_root is refused (an initramfs as root) the mounts below are merely out of reach.
-        if (syscall(SYS_pivot_root, ".", ".") == 0) {
-                if (umount2(".", MNT_DETACH) < 0)
-                        return error_fail_errno(error, errno, "detach the old root");
-        } else if (chroot(".") < 0) {
-                return error_fail_errno(error, errno, "change the root");
-        }
-        if (chdir("/") < 0)
-                return error_fail_errno(error, errno, "enter the root");
-        return true;
+        return namespace_change_root(error);
 }
 
 bool namespace_new_user(void)

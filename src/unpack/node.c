@@ -6,6 +6,8 @@
 // directory becomes the working directory for a moment.
 #include "unpack/node.h"
 
+#include "sys/files.h"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -90,22 +92,6 @@ static bool finish_name(const struct node *node, const struct rootfs_place *plac
 
 // ---- regular files
 
-static bool write_at(int fd, const void *bytes, size_t n_bytes, off_t offset, GError **error)
-{
-        const char *at = bytes;
-        while (n_bytes > 0) {
-                ssize_t n = pwrite(fd, at, n_bytes, offset);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return error_fail_errno(error, errno, "write");
-                at += n;
-                offset += n;
-                n_bytes -= (size_t)n;
-        }
-        return true;
-}
-
 static bool copy_data(const struct node_context *context, const struct node *node, int fd, GError **error)
 {
         off_t size = (off_t)archive_entry_size(node->entry);
@@ -121,7 +107,7 @@ static bool copy_data(const struct node_context *context, const struct node *nod
                         continue;
                 if (status < ARCHIVE_WARN)
                         return error_fail(error, ERROR_INVALID_ARGUMENT, "%s", archive_error_string(node->archive));
-                if (!write_at(fd, bytes, n_bytes, offset, error))
+                if (!file_write_at(fd, bytes, n_bytes, offset, error))
                         return false;
                 end = offset + (off_t)n_bytes;
                 *context->bytes += n_bytes;
