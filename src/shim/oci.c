@@ -3,21 +3,29 @@
 // A job is a child of ours, so the reaper tells its end; its output, a few lines at most, waits in a pipe until then.
 // The container's first process may inherit that pipe, so its end is not waited for. While a job runs that leaves a
 // process behind, the reaper is held: until the pid file is read nobody knows that the process is not a stranger.
+//
+// How long a runtime may take, nobody can say: CRIU writes gigabytes. But once the container's process has ended, there
+// is nothing that takes long, and one that hangs would keep the container from being deleted: it is killed.
 #include "shim/oci.h"
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "codec/json_scan.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-enum { OUTPUT_LIMIT_BYTES = 16 * 1024, LOG_LIMIT_BYTES = 1024 * 1024 };
+enum { OUTPUT_LIMIT_BYTES = 16 * 1024, LOG_LIMIT_BYTES = 1024 * 1024, HANG_LIMIT_MS = 10 * 1000 };
 
 struct job {
+        const struct oci *oci; // the caller's, and there until done
         struct reaper *reaper;
+        pid_t pid;
+        struct loop_timer *timer;
         char *binary;
         int output; // -1: not collected
         bool held;
@@ -59,12 +67,23 @@ static void on_end(void *data, int status, int64_t ended_ns)
 {
         struct job *job = data;
         g_autoptr(GError) error = error_of(job, status);
+        loop_timer_stop(job->timer);
         fd_close(&job->output);
         job->done(job->data, error);
         if (job->held)
                 reaper_release(job->reaper);
         g_free(job->binary);
         g_free(job);
+}
+
+static void on_hang_limit(void *data)
+{
+        struct job *job = data;
+        if (job->oci->container_ended) {
+                log_error("OCI runtime hangs and is killed", "runtime", job->binary, "bundle", job->oci->bundle);
+                kill(job->pid, SIGKILL); // a child of ours that was not reaped
+        }
+        job->timer = loop_timer_start(job->oci->loop, HANG_LIMIT_MS, on_hang_limit, job);
 }
 
 static GPtrArray *command_line(const struct oci *oci, const char *const *args)
@@ -126,7 +145,10 @@ bool oci_run(const struct oci *oci, const struct oci_job *options, oci_done_fn d
         fd_close(&child.pidfd);
         struct job *job = g_new0(struct job, 1);
         *job = (struct job){
+                .oci = oci,
                 .reaper = oci->reaper,
+                .pid = child.pid,
+                .timer = loop_timer_start(oci->loop, HANG_LIMIT_MS, on_hang_limit, job),
                 .binary = g_strdup(oci->binary),
                 .output = fd_take(&read_end),
                 .held = options->leaves_process,

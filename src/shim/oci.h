@@ -19,6 +19,7 @@ struct oci {
         char *log;    // its log file, in the bundle
         char *bundle; // its working directory
         bool systemd_cgroup;
+        bool container_ended; // its first process did: a job that takes long from now on is killed
 };
 void oci_done(struct oci *oci);
 
@@ -33,7 +34,7 @@ struct oci_job {
         const char *input;   // on stdin; NULL: /dev/null
         bool leaves_process; // creates a process whose id will be known only afterwards
 };
-// done is called once, later. False: it was not started, done is not called.
+// oci stays until done, which is called once, later. False: it was not started, done is not called.
 bool oci_run(const struct oci *oci, const struct oci_job *job, oci_done_fn done, void *data, GError **error);
 
 // The error that a client gets: "WHAT: TEXT" with the last error that the runtime wrote to its log, as that says what

@@ -202,6 +202,8 @@ static void on_reaped(void *data, int status, int64_t ended_ns)
         process->reaped = true;
         process->exit_status = status < 0 ? STATUS_UNKNOWN : (unsigned)child_exit_code(status);
         process->exited_at_ns = ended_ns;
+        if (process->exec_id == NULL)
+                container->oci.container_ended = true;
         log_debug("process ended", "container", container->id, "exec", process->exec_id);
         if (!process->starting)
                 handle_end(process);

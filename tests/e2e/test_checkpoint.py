@@ -89,6 +89,17 @@ def test_a_task_is_restored_from_the_content_store(running, any_ctr, api, daemon
     api.leases.Delete(id=lease, sync=True)
 
 
+def test_ctr_checkpoints_and_restores(ctr_new, image, wrapper):
+    ctr_new("run", "-d", "--runc-binary", wrapper, image, "c1", "sleep", "1000").ok()
+    ctr_new("containers", "checkpoint", "--task", "c1", "example.com/checkpoint:1").ok()
+    ctr_new("tasks", "delete", "-f", "c1")
+    ctr_new("containers", "restore", "--live", "c2", "example.com/checkpoint:1").ok()
+    assert ctr_new("tasks", "exec", "--exec-id", "e", "c2", "echo", "alive").ok().out == "alive\n"
+    ctr_new("tasks", "delete", "-f", "c2")
+    ctr_new("containers", "rm", "c1", "c2").ok()
+    ctr_new("images", "rm", "--sync", "example.com/checkpoint:1").ok()
+
+
 def test_what_is_no_checkpoint_is_refused(running, any_ctr, api):
     any_ctr("tasks", "delete", "-f", "c1")
     descriptor = message("containerd.types.Descriptor")

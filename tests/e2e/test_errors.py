@@ -5,11 +5,15 @@ import contextlib
 import os
 import subprocess
 
+import grpc
 import pytest
 from conftest import ANY_RUNTIME, collect
 
 from harness import proc
+from harness.api import fails, message, to_any
 from harness.clients import finish
+
+Code = grpc.StatusCode
 
 
 def test_wrong_names(ctr, api, image, transcript):
@@ -97,6 +101,32 @@ def test_create_waits_until_a_dead_shims_container_is_removed(any_ctr, image, da
     os.write(cleaning, b"\n")
     os.close(cleaning)
     assert finish(second) == (0, "again\n", "")
+
+
+@pytest.mark.skiff_only
+def test_a_runtime_that_hangs_in_create_is_undone_after_the_deadline(any_ctr, api, image, daemon, tmp_path):
+    _, runtime = gated_runtime(tmp_path, "create")
+    any_ctr("containers", "create", image, "c1", "true").ok()
+    rootfs = api.snapshots.Mounts(snapshotter="overlayfs", key="c1").mounts
+    options = to_any(message("containerd.runc.v1.Options")(binary_name=str(runtime)))
+    fails(Code.DEADLINE_EXCEEDED, api.tasks.Create, container_id="c1", rootfs=rootfs, options=options, timeout=1)
+    any_ctr("containers", "rm", "c1").ok()
+    # The id is free once the shim that hangs was ended.
+    assert any_ctr("run", "--rm", "--runc-binary", ANY_RUNTIME, image, "c1", "echo", "again").ok().out == "again\n"
+
+
+@pytest.mark.skiff_only
+def test_a_runtime_that_hangs_in_exec_does_not_keep_the_container(any_ctr, api, image, daemon, tmp_path):
+    _, runtime = gated_runtime(tmp_path, "exec")
+    any_ctr("run", "-d", "--runc-binary", runtime, image, "c1", "sleep", "1000").ok()
+    spec = message("google.protobuf.Any")(type_url="process", value=b'{"args":["true"],"cwd":"/"}')
+    api.tasks.Exec(container_id="c1", exec_id="e", spec=spec)
+    fails(Code.DEADLINE_EXCEEDED, api.tasks.Start, container_id="c1", exec_id="e", timeout=1)
+    assert [p.pid for p in api.tasks.ListPids(container_id="c1").processes] != []
+    api.tasks.Kill(container_id="c1", signal=9)
+    assert api.tasks.Wait(container_id="c1", timeout=30).exit_status == 137
+    any_ctr("tasks", "delete", "c1").ok()
+    any_ctr("containers", "rm", "c1").ok()
 
 
 @pytest.mark.parametrize("victim", ["shim", "init"])
