@@ -6,7 +6,7 @@
 
 #include <stdarg.h>
 
-G_DEFINE_QUARK(skiff - error, error)
+G_DEFINE_QUARK(skiff, error)
 
 bool error_fail(GError **error, enum error_code code, const char *format, ...)
 {

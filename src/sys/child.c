@@ -81,27 +81,37 @@ static int status_of(const siginfo_t *info)
         return (info->si_status & 0x7f) | (info->si_code == CLD_DUMPED ? 0x80 : 0);
 }
 
+// Takes a child that has ended. While it is not taken its pid is nobody else's, so it leaves the list before; and under
+// the lock, as a sweep would take what is not in the list.
+static int take(const struct child *child)
+{
+        siginfo_t info = {0};
+        pthread_rwlock_rdlock(&spawning);
+        forget_child(child->pid);
+        waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
+        pthread_rwlock_unlock(&spawning);
+        return status_of(&info);
+}
+
 bool child_wait(struct child *child, int *ret_status, GError **error)
 {
         siginfo_t info = {0};
         int failed;
         do {
-                failed = waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED);
+                failed = waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOWAIT);
         } while (failed < 0 && errno == EINTR);
         if (failed < 0)
                 return error_fail_errno(error, errno, "wait for process %d", (int)child->pid);
-        forget_child(child->pid);
-        *ret_status = status_of(&info);
+        *ret_status = take(child);
         return true;
 }
 
 bool child_try_wait(struct child *child, int *ret_status)
 {
         siginfo_t info = {0};
-        if (waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+        if (waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
                 return false;
-        forget_child(child->pid);
-        *ret_status = status_of(&info);
+        *ret_status = take(child);
         return true;
 }
 
