@@ -2,12 +2,13 @@
 """What the sanitizers say of every program that the tests start, whoever started it: daemon, shims, skiff. Each process
 writes a file of its own, as nobody reads what a shim prints. The jailed workers can write none: they use the daemon's log."""
 
+import contextlib
 import os
 import pathlib
 import re
 import tempfile
 
-from . import env
+from . import env, proc
 
 _directory = None
 _WORDS = re.compile(r"(ERROR|WARNING): (Address|Leak|Thread|Undefined)\w*Sanitizer|runtime error:")
@@ -25,9 +26,17 @@ def start():
         os.environ[name] = (before + ":" if before else "") + f"log_path={_directory}/report"
 
 
+def _wait_for_end(path):
+    """The process that writes it ends with it; its number is the end of the name."""
+    with contextlib.suppress(AssertionError):
+        proc.wait_until(lambda: not proc.alive(int(path.suffix[1:])), 10)
+
+
 def take():
     """What was reported since the last time, or None."""
     text = ""
+    for path in _directory.glob("report*") if _directory else ():
+        _wait_for_end(path)
     for path in sorted(_directory.glob("report*")) if _directory else ():
         text += path.read_text(errors="replace")[:6000]
         path.unlink()
