@@ -100,30 +100,19 @@ const char *labels_field(const struct labels *labels, const char *const *path, s
         return NULL;
 }
 
-static int compare(const void *a, const void *b)
+static int compare(const void *a, const void *b, void *data)
 {
         return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
 }
 
 void labels_normalize(struct labels *labels)
 {
-        bool sorted = true;
-        for (size_t i = 1; i < labels->n && sorted; i++)
-                sorted = compare(&labels->items[i - 1], &labels->items[i]) < 0;
-        if (sorted)
-                return;
-        // Not stable: remember where an item stood by sorting the last of a key to the front first.
-        for (size_t i = 0; i < labels->n; i++) {
-                for (size_t later = i + 1; later < labels->n; later++) {
-                        if (strcmp(labels->items[i].key, labels->items[later].key) == 0)
-                                labels->items[i].value = labels->items[later].value;
-                }
-        }
-        qsort(labels->items, labels->n, sizeof *labels->items, compare);
+        g_qsort_with_data(labels->items, (int)labels->n, sizeof *labels->items, compare, NULL); // stable
         size_t n = 0;
         for (size_t i = 0; i < labels->n; i++) {
-                if (n == 0 || strcmp(labels->items[n - 1].key, labels->items[i].key) != 0)
-                        labels->items[n++] = labels->items[i];
+                if (n > 0 && strcmp(labels->items[n - 1].key, labels->items[i].key) == 0)
+                        n--;
+                labels->items[n++] = labels->items[i];
         }
         labels->n = n;
 }

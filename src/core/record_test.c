@@ -52,6 +52,19 @@ static void the_last_of_equal_keys_counts(void)
         assert_labels(&labels, "a=2 x=3 ");
 }
 
+static void many_labels_are_put_in_order_soon(void)
+{
+        enum { N = 100000 };
+        AUTO(arena) arena = arena_new();
+        struct labels labels = {arena_array(arena, struct label, N), N};
+        for (size_t i = 0; i < N; i++)
+                labels.items[i] = (struct label){arena_printf(arena, "%zu", (N - i) / 2), "v"};
+        g_test_timer_start();
+        labels_normalize(&labels);
+        g_assert_cmpfloat(g_test_timer_elapsed(), <, 5);
+        g_assert_cmpuint(labels.n, ==, N / 2 + 1);
+}
+
 static void labels_have_a_limit(void)
 {
         g_autofree char *value = g_strnfill(4096, 'v');
@@ -202,6 +215,7 @@ int main(int argc, char **argv)
 #define ADD(name) g_test_add_func("/record/" #name, name)
         ADD(labels_stay_sorted);
         ADD(the_last_of_equal_keys_counts);
+        ADD(many_labels_are_put_in_order_soon);
         ADD(labels_have_a_limit);
         ADD(labels_go_through_messages);
         ADD(times_go_through_messages);
