@@ -7,6 +7,9 @@
 // other. A snapshot that exists already, or that another pull made meanwhile, is taken as it is. Locks are taken from
 // the bottom up, one at a time, so that two pulls never wait for each other. After a failure the snapshots under way
 // are removed.
+//
+// Bytes are unpacked before they are known to be the right ones. Why a layer could not be unpacked is told only once
+// its digest is known to be right.
 #include "plugins/transfer/layers.h"
 
 #include "base/clock.h"
@@ -31,6 +34,7 @@ enum state {
         WAITING,  // for its bytes; the snapshot is prepared
         APPLYING, // the differ has it
         APPLIED,
+        SPOILT,   // could not be applied; its bytes have not been verified yet
         EXISTING, // somebody else has made it
         COMMITTED,
         GIVEN_UP,
@@ -51,6 +55,7 @@ struct layer {
         GPtrArray *mounts;
         struct labels labels;
         struct differ_apply *apply;
+        GError *error; // of SPOILT
 };
 
 struct layers {
@@ -103,6 +108,7 @@ static void leave_layer(struct layer *layer, enum state state)
         layer->state = state;
         if (layer->apply != NULL)
                 operation->service->differ->ops->unref(g_steal_pointer(&layer->apply));
+        g_clear_error(&layer->error);
         g_clear_pointer(&layer->mounts, g_ptr_array_unref);
         g_clear_pointer(&layer->key, g_free);
         locks_release(operation->service->locks, layer->lock_key);
@@ -132,7 +138,7 @@ void layers_stop(struct layers *layers)
 {
         for (size_t i = 0; i < layers->n; i++) {
                 struct layer *layer = &layers->items[i];
-                if (layer->state == WAITING || layer->state == APPLIED)
+                if (layer->state == WAITING || layer->state == APPLIED || layer->state == SPOILT)
                         give_up(layer);
         }
 }
@@ -250,10 +256,16 @@ static void on_applied_here(void *data)
         g_free(applied->diff_id);
         g_free(applied);
         operation_hold(operation); // beyond the layer's own hold
-        if (error != NULL) {
-                fail(layer, error);
-        } else if (operation_failed(operation)) {
+        if (operation_failed(operation)) {
+                g_clear_error(&error);
                 give_up(layer);
+        } else if (error != NULL && !layer->done) {
+                // If the bytes are not what they should be, that is the reason, and the download will say so.
+                layer->error = error;
+                layer->state = SPOILT;
+                layers->n_unpacking--;
+        } else if (error != NULL) {
+                fail(layer, error);
         } else {
                 layer->state = APPLIED;
                 layers->n_unpacking--;
@@ -332,6 +344,8 @@ void layers_done(struct layers *layers, size_t index)
         operation_hold(operation); // beyond the layer's own hold
         if (layer->state == WAITING) {
                 apply_layer(layer);
+        } else if (layer->state == SPOILT) {
+                fail(layer, g_steal_pointer(&layer->error));
         } else if (layer->state == APPLIED) {
                 commit_layers(layers);
                 begin_layers(layers);
