@@ -170,13 +170,13 @@ static void take_request(void *data)
 
 // ---- from outside
 
-struct inspector *inspector_new(struct unpacker *unpacker, struct cancel *cancel)
+struct inspector *inspector_new(struct unpacker *unpacker, struct strand *strand, struct cancel *cancel)
 {
         struct inspector *inspector = g_new0(struct inspector, 1);
         inspector->references = 1;
         inspector->unpacker = unpacker_ref(unpacker);
         inspector->cancel = cancel != NULL ? cancel_ref(cancel) : NULL;
-        inspector->strand = strand_new(unpacker->options.lanes, LANE_SLOW);
+        inspector->strand = strand != NULL ? strand_ref(strand) : strand_new(unpacker->options.lanes, LANE_SLOW);
         g_queue_init(&inspector->waiting);
         return inspector;
 }

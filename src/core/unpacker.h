@@ -17,6 +17,7 @@
 struct cancel;
 struct lanes;
 struct loop;
+struct strand;
 
 struct unpacker_options {
         struct loop *loop;
@@ -89,9 +90,10 @@ bool unpack_media_type(const char *media_type, bool *ret_compressed, GError **er
 
 // ---- documents: indexes, manifests, configurations whose digest has been verified
 
-// One worker for as many documents as belong together (an image); it is started with the first one.
+// One worker for as many documents as belong together (an image); it is started with the first one. strand: where the
+// results come (NULL: on one of its own).
 struct inspector;
-struct inspector *inspector_new(struct unpacker *unpacker, struct cancel *cancel);
+struct inspector *inspector_new(struct unpacker *unpacker, struct strand *strand, struct cancel *cancel);
 // Ends the worker. Requests under way fail with CANCELED.
 void inspector_free(struct inspector *inspector);
 DEFINE_AUTO(inspector, inspector_free)

@@ -146,7 +146,7 @@ static void inspects_documents_in_order(void)
         };
         struct support support;
         support_set_up(&support, false);
-        struct inspector *inspector = inspector_new(support.unpacker, NULL);
+        struct inspector *inspector = inspector_new(support.unpacker, NULL, NULL);
         struct inspection inspection = {&support, G_N_ELEMENTS(documents)};
         for (size_t i = 0; i < G_N_ELEMENTS(documents); i++)
                 inspector_inspect(

@@ -6,6 +6,7 @@
 // the client's window allows, and every blob is hashed on its way.
 #include "base/log.h"
 #include "base/reference.h"
+#include "plugins/transfer/inspect.h"
 #include "plugins/transfer/kinds.h"
 #include "plugins/transfer/oci_json.h"
 #include "plugins/transfer/outflow.h"
@@ -136,8 +137,9 @@ static void choose_manifests(struct export *export, struct visit *visit, const s
         visit->layers.items[0] = *best;
 }
 
-static void take_document(struct visit *visit, const Worker__Document *document)
+static void take_document(void *data, const Worker__Document *document)
 {
+        struct visit *visit = data;
         struct export *export = visit->export;
         struct nodes children = nodes_from_document(document, export->operation->arena);
         visit->read = true;
@@ -154,55 +156,15 @@ static void take_document(struct visit *visit, const Worker__Document *document)
                 visit_node(export, &children.items[i], false);
 }
 
-struct inspected {
-        struct visit *visit;
-        Worker__Document *document;
-        GError *error;
-};
-
-static void on_inspected_here(void *data)
-{
-        struct inspected *inspected = data;
-        struct operation *operation = inspected->visit->export->operation;
-        if (inspected->error != NULL)
-                operation_fail(operation, g_steal_pointer(&inspected->error));
-        else if (!operation_failed(operation))
-                take_document(inspected->visit, inspected->document);
-        if (inspected->document != NULL)
-                worker__document__free_unpacked(inspected->document, NULL);
-        g_free(inspected);
-        operation_release(operation);
-}
-
-static void on_inspected(void *data, const Worker__Document *document, const GError *error)
-{
-        struct inspected *inspected = g_new0(struct inspected, 1);
-        inspected->visit = data;
-        if (error != NULL) {
-                inspected->error = g_error_copy(error);
-        } else {
-                size_t n_bytes = worker__document__get_packed_size(document);
-                g_autofree uint8_t *bytes = g_malloc(n_bytes + 1);
-                worker__document__pack(document, bytes);
-                inspected->document = worker__document__unpack(NULL, n_bytes, bytes);
-        }
-        operation_submit(inspected->visit->export->operation, on_inspected_here, inspected);
-}
-
 static void inspect(struct visit *visit)
 {
-        struct operation *operation = visit->export->operation;
-        AUTO(arena) arena = arena_new();
-        const char *bytes;
-        size_t n_bytes;
-        GError *error = NULL;
-        if (!content_read(operation->service->content, &operation->scope, visit->node->digest, INSPECT_MAX_BYTES, arena,
-                    &bytes, &n_bytes, &error)) {
-                operation_fail(operation, error);
-                return;
-        }
-        operation_hold(operation);
-        inspector_inspect(visit->export->inspector, visit->node->media_type, bytes, n_bytes, on_inspected, visit);
+        inspect_blob(visit->export->operation, &(const struct inspect_request){
+                                                       .inspector = visit->export->inspector,
+                                                       .digest = visit->node->digest,
+                                                       .media_type = visit->node->media_type,
+                                                       .fn = take_document,
+                                                       .data = visit,
+                                               });
 }
 
 static struct visit *visit_node(struct export *export, const struct node *node, bool top)
@@ -421,7 +383,7 @@ void export_begin(struct operation *operation)
         export->targets = g_array_new(FALSE, FALSE, sizeof(struct node));
         export->target_names = g_ptr_array_new();
         export->docker = g_ptr_array_new_with_free_func(docker_image_free);
-        export->inspector = inspector_new(operation->service->differ->unpacker, operation->stop);
+        export->inspector = inspect_new(operation);
         operation->state = export;
         operation->state_free = export_free;
         operation->on_fail = on_fail;

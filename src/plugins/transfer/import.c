@@ -10,6 +10,7 @@
 #include "base/reference.h"
 #include "plugins/transfer/compress.h"
 #include "plugins/transfer/inflow.h"
+#include "plugins/transfer/inspect.h"
 #include "plugins/transfer/kinds.h"
 #include "plugins/transfer/oci_json.h"
 #include "plugins/transfer/progress.h"
@@ -281,48 +282,18 @@ static bool make_image(struct import *import, const Worker__DockerImage *image, 
 
 static void next_image(struct import *import);
 
-struct inspected {
-        struct import *import;
-        Worker__Document *document;
-        GError *error;
-};
-
-static void on_config_here(void *data)
+static void on_config(void *data, const Worker__Document *document)
 {
-        struct inspected *inspected = data;
-        struct import *import = inspected->import;
+        struct import *import = data;
         const Worker__DockerImage *image = import->end->images[import->next_image];
-        GError *error = g_steal_pointer(&inspected->error);
-        if (error == NULL)
-                make_image(import, image, inspected->document, find_file(import, &image->config), &error);
-        else
-                g_prefix_error(&error, "unable to resolve platform: ");
-        if (inspected->document != NULL)
-                worker__document__free_unpacked(inspected->document, NULL);
-        g_free(inspected);
-        if (error != NULL) {
+        GError *error = NULL;
+        if (!make_image(import, image, document, find_file(import, &image->config), &error)) {
                 operation_fail(import->operation, error);
-        } else {
-                import->next_image++;
-                import->next_layer = 0;
-                next_image(import);
+                return;
         }
-        operation_release(import->operation);
-}
-
-static void on_config(void *data, const Worker__Document *document, const GError *error)
-{
-        struct inspected *inspected = g_new0(struct inspected, 1);
-        inspected->import = data;
-        if (error != NULL) {
-                inspected->error = g_error_copy(error);
-        } else {
-                size_t n_bytes = worker__document__get_packed_size(document);
-                g_autofree uint8_t *bytes = g_malloc(n_bytes + 1);
-                worker__document__pack(document, bytes);
-                inspected->document = worker__document__unpack(NULL, n_bytes, bytes);
-        }
-        operation_submit(inspected->import->operation, on_config_here, inspected);
+        import->next_image++;
+        import->next_layer = 0;
+        next_image(import);
 }
 
 static void note_children(void *data, const struct node *parent, struct nodes *children)
@@ -391,19 +362,21 @@ static void next_image(struct import *import)
         const struct archived *config = find_file(import, &image->config);
         if (compress_next(import, image, &error))
                 return;
-        AUTO(arena) arena = arena_new();
-        const char *bytes;
-        size_t n_bytes;
         if (error == NULL && config == NULL)
                 error_fail(&error, ERROR_UNKNOWN, "image config \"%.*s\" not found", (int)image->config.len,
                         (const char *)image->config.data);
-        if (error != NULL || !content_read(operation->service->content, &operation->scope, config->digest,
-                                     INSPECT_MAX_BYTES, arena, &bytes, &n_bytes, &error)) {
+        if (error != NULL) {
                 operation_fail(operation, error);
                 return;
         }
-        operation_hold(operation);
-        inspector_inspect(import->inspector, DOCKER_CONFIG, bytes, n_bytes, on_config, import);
+        inspect_blob(operation, &(const struct inspect_request){
+                                        .inspector = import->inspector,
+                                        .digest = config->digest,
+                                        .media_type = DOCKER_CONFIG,
+                                        .prefix = "unable to resolve platform: ",
+                                        .fn = on_config,
+                                        .data = import,
+                                });
 }
 
 static void understand(struct import *import)
@@ -506,7 +479,7 @@ void import_begin(struct operation *operation)
         operation->on_fail = on_fail;
         progress_event(operation->progress, "Importing", NULL, NULL);
         GError *error = NULL;
-        import->inspector = inspector_new(operation->service->differ->unpacker, operation->stop);
+        import->inspector = inspect_new(operation);
         if (!start_split(import, &error))
                 operation_fail(operation, error);
 }

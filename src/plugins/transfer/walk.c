@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "core/fetcher.h"
 #include "plugins/transfer/download.h"
+#include "plugins/transfer/inspect.h"
 #include "plugins/transfer/layers.h"
 #include "plugins/transfer/progress.h"
 
@@ -84,7 +85,7 @@ struct walk *walk_new(const struct walk_options *options)
         for (size_t i = 0; i < store->n_platforms; i++)
                 platforms[i] = platform_of(store->platforms[i]);
         walk->wanted = (struct wanted){platforms, store->n_platforms, store->all_metadata, store->manifest_limit};
-        walk->inspector = inspector_new(operation->service->differ->unpacker, operation->stop);
+        walk->inspector = inspect_new(operation);
         walk->visits = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, visit_free);
         walk->images = g_ptr_array_new_with_free_func(image_free);
         walk->empty = true;
@@ -307,14 +308,9 @@ static void visit_manifest(struct walk *walk, const struct node *node, const str
 
 // ---- documents
 
-struct inspected {
-        struct visit *visit;
-        Worker__Document *document;
-        GError *error;
-};
-
-static void take_document(struct visit *visit, const Worker__Document *document)
+static void take_document(void *data, const Worker__Document *document)
 {
+        struct visit *visit = data;
         struct walk *walk = visit->walk;
         struct operation *operation = walk->operation;
         GError *error = NULL;
@@ -341,51 +337,15 @@ static void take_document(struct visit *visit, const Worker__Document *document)
                 visit_node(walk, &children.items[i], visit->node, NULL, 0);
 }
 
-static void on_inspected_here(void *data)
-{
-        struct inspected *inspected = data;
-        struct operation *operation = inspected->visit->walk->operation;
-        if (inspected->error != NULL)
-                operation_fail(operation, g_steal_pointer(&inspected->error));
-        else if (!operation_failed(operation))
-                take_document(inspected->visit, inspected->document);
-        if (inspected->document != NULL)
-                worker__document__free_unpacked(inspected->document, NULL);
-        g_free(inspected);
-        operation_release(operation);
-}
-
-// On the inspector's strand: carried over to ours as a copy.
-static void on_inspected(void *data, const Worker__Document *document, const GError *error)
-{
-        struct visit *visit = data;
-        struct inspected *inspected = g_new0(struct inspected, 1);
-        inspected->visit = visit;
-        if (error != NULL) {
-                inspected->error = g_error_copy(error);
-        } else {
-                size_t n_bytes = worker__document__get_packed_size(document);
-                g_autofree uint8_t *bytes = g_malloc(n_bytes + 1);
-                worker__document__pack(document, bytes);
-                inspected->document = worker__document__unpack(NULL, n_bytes, bytes);
-        }
-        operation_submit(visit->walk->operation, on_inspected_here, inspected);
-}
-
 static void inspect(struct visit *visit)
 {
-        struct operation *operation = visit->walk->operation;
-        AUTO(arena) arena = arena_new();
-        const char *bytes;
-        size_t n_bytes;
-        GError *error = NULL;
-        if (!content_read(operation->service->content, &operation->scope, visit->node->digest, INSPECT_MAX_BYTES, arena,
-                    &bytes, &n_bytes, &error)) {
-                operation_fail(operation, error);
-                return;
-        }
-        operation_hold(operation);
-        inspector_inspect(visit->walk->inspector, visit->node->media_type, bytes, n_bytes, on_inspected, visit);
+        inspect_blob(visit->walk->operation, &(const struct inspect_request){
+                                                     .inspector = visit->walk->inspector,
+                                                     .digest = visit->node->digest,
+                                                     .media_type = visit->node->media_type,
+                                                     .fn = take_document,
+                                                     .data = visit,
+                                             });
 }
 
 // ---- one object
