@@ -126,7 +126,8 @@ def test_a_diff_id_that_is_not_true_is_refused(client, plain_registry):
     image = images.Image(plain.tars, diff_ids=[plain.diff_ids[0], images.digest(b"something else")])
     ref = registry.put(image, "diff")
     client("images", "pull", "--plain-http", ref).fails("wrong diff id")
-    assert len(client("snapshots", "ls").ok().rows) == 1
+    # The layer below it may have been through by then; of the false one nothing is left.
+    assert [row[-1] for row in client("snapshots", "ls").ok().rows] in ([], ["Committed"])
 
 
 def test_a_mirror_is_asked_before_the_server(client, plain_registry, tmp_path):
