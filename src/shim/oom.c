@@ -87,12 +87,12 @@ struct oom *oom_watch(struct loop *loop, const struct cgroup *cgroup, loop_fn fn
         if (directory == NULL || !cgroup_is_own(cgroup))
                 return NULL;
         int fd = cgroup_mode(cgroup) == CGROUP_UNIFIED ? watch_v2(directory) : watch_v1(directory);
-        if (fd < 0)
-                return NULL;
         struct oom *oom = g_new0(struct oom, 1);
         *oom = (struct oom){.cgroup = cgroup, .fd = fd, .fn = fn, .data = data};
         read_kills(oom, &oom->n_told);
-        oom->watch = loop_watch_start(loop, fd, UV_READABLE, on_event, oom);
+        // Without (a user may have 128 inotify instances, whatever the number of containers) it is seen at the exit.
+        if (fd >= 0)
+                oom->watch = loop_watch_start(loop, fd, UV_READABLE, on_event, oom);
         return oom;
 }
 

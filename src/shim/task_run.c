@@ -487,34 +487,29 @@ static void checkpoint_container(struct container *container, struct rpc_call *c
         work_run(work, &job, on_checkpointed);
 }
 
-void task_pause(struct rpc_call *call, void *data)
+static void enqueue(struct rpc_call *call, struct shim *shim, const char *id, operation_fn operation)
 {
-        const ShimV3__PauseRequest *request = (const ShimV3__PauseRequest *)rpc_call_request(call);
-        struct container *container = container_of_call(data, call, request->id);
+        struct container *container = container_of_call(shim, call, id);
         if (container != NULL)
-                container_enqueue(container, pause_container, call);
+                container_enqueue(container, operation, call);
 }
 
-void task_resume(struct rpc_call *call, void *data)
+void task_pause(struct rpc_call *call, void *shim)
 {
-        const ShimV3__ResumeRequest *request = (const ShimV3__ResumeRequest *)rpc_call_request(call);
-        struct container *container = container_of_call(data, call, request->id);
-        if (container != NULL)
-                container_enqueue(container, resume_container, call);
+        enqueue(call, shim, ((const ShimV3__PauseRequest *)rpc_call_request(call))->id, pause_container);
 }
 
-void task_update(struct rpc_call *call, void *data)
+void task_resume(struct rpc_call *call, void *shim)
 {
-        const ShimV3__UpdateTaskRequest *request = (const ShimV3__UpdateTaskRequest *)rpc_call_request(call);
-        struct container *container = container_of_call(data, call, request->id);
-        if (container != NULL)
-                container_enqueue(container, update_container, call);
+        enqueue(call, shim, ((const ShimV3__ResumeRequest *)rpc_call_request(call))->id, resume_container);
 }
 
-void task_checkpoint(struct rpc_call *call, void *data)
+void task_update(struct rpc_call *call, void *shim)
 {
-        const ShimV3__CheckpointTaskRequest *request = (const ShimV3__CheckpointTaskRequest *)rpc_call_request(call);
-        struct container *container = container_of_call(data, call, request->id);
-        if (container != NULL)
-                container_enqueue(container, checkpoint_container, call);
+        enqueue(call, shim, ((const ShimV3__UpdateTaskRequest *)rpc_call_request(call))->id, update_container);
+}
+
+void task_checkpoint(struct rpc_call *call, void *shim)
+{
+        enqueue(call, shim, ((const ShimV3__CheckpointTaskRequest *)rpc_call_request(call))->id, checkpoint_container);
 }

@@ -136,6 +136,17 @@ struct cgroup *cgroup_of_process(pid_t pid, GError **error)
         return cgroup;
 }
 
+struct cgroup *cgroup_at(const char *directory)
+{
+        struct cgroup *cgroup = g_new0(struct cgroup, 1);
+        cgroup->mode = CGROUP_UNIFIED;
+        cgroup->hierarchies = g_array_new(FALSE, TRUE, sizeof(struct hierarchy));
+        g_array_set_clear_func(cgroup->hierarchies, clear_hierarchy);
+        struct hierarchy hierarchy = {.controllers = g_strdup(""), .directory = g_strdup(directory)};
+        g_array_append_val(cgroup->hierarchies, hierarchy);
+        return cgroup;
+}
+
 void cgroup_free(struct cgroup *cgroup)
 {
         if (cgroup == NULL)

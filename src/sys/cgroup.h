@@ -17,6 +17,8 @@ enum cgroup_mode cgroup_host_mode(void);
 struct cgroup;
 // NOT_FOUND if there is no such process.
 struct cgroup *cgroup_of_process(pid_t pid, GError **error);
+// The cgroup v2 of that directory, on whatever file system: so its readers can be tested on any host.
+struct cgroup *cgroup_at(const char *directory);
 void cgroup_free(struct cgroup *cgroup);
 DEFINE_AUTO(cgroup, cgroup_free)
 enum cgroup_mode cgroup_mode(const struct cgroup *cgroup);
