@@ -8,7 +8,8 @@
 #include "sys/cgroup.h"
 
 struct oom;
-// fn is called for each report of the kernel. NULL if this cgroup cannot be watched. The cgroup must outlive it.
+// fn is called for each report of the kernel. NULL if the container has no memory cgroup of its own. The cgroup must
+// outlive it.
 struct oom *oom_watch(struct loop *loop, const struct cgroup *cgroup, loop_fn fn, void *data);
 // A process has ended: calls fn now if there was a kill that was not reported, so that the cause comes before the exit.
 void oom_check(struct oom *oom);
