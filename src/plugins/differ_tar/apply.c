@@ -138,10 +138,12 @@ static void begin(void *data)
 {
         struct differ_apply *apply = data;
         g_autoptr(GError) error = NULL;
+        atomic_fetch_add(&apply->references, 1); // ours: an unpack that fails at once ends before its start returns
         if (apply->reason != NULL)
                 finish(apply, NULL, apply->reason);
         else if (!start_unpack(apply, &error))
                 finish(apply, NULL, error);
+        differ_tar_unref(apply);
 }
 
 struct differ_apply *differ_tar_apply(
