@@ -209,9 +209,13 @@ static bool start(struct daemon *daemon, GError **error)
 static void finish(struct daemon *daemon)
 {
         plugin_set_stop(daemon->plugins);
-        lanes_free(daemon->lanes);
+        lanes_join(daemon->lanes, daemon->loop);
         rpc_server_free(daemon->server);
         idle_free(daemon->idle);
+        // A worker that has given its last answer may not have been reaped yet: its end comes by the loop, to a lane.
+        if (daemon->loop != NULL)
+                loop_drain(daemon->loop);
+        lanes_free(daemon->lanes);
         loop_free(daemon->loop);
         fd_close(&daemon->lock_fd);
 }

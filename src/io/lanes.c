@@ -147,15 +147,22 @@ struct lanes *lanes_new_inline(struct loop *loop)
         return lanes;
 }
 
+void lanes_join(struct lanes *lanes, struct loop *loop)
+{
+        if (lanes == NULL || lanes->inline_loop != NULL)
+                return;
+        // SLOW jobs may leave something for FAST, so that one ends last.
+        lane_done(&lanes->lanes[LANE_SLOW]);
+        lane_done(&lanes->lanes[LANE_FAST]);
+        lanes->inline_loop = loop;
+}
+
 void lanes_free(struct lanes *lanes)
 {
         if (lanes == NULL)
                 return;
-        if (lanes->inline_loop == NULL) {
-                // SLOW jobs may leave something for FAST, so that one ends last.
-                lane_done(&lanes->lanes[LANE_SLOW]);
-                lane_done(&lanes->lanes[LANE_FAST]);
-        }
+        if (lanes->inline_loop == NULL)
+                lanes_join(lanes, NULL);
         g_free(lanes);
 }
 

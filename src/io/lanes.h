@@ -22,6 +22,8 @@ struct lanes *lanes_new(const struct lanes_options *options);
 struct lanes *lanes_new_inline(struct loop *loop);
 // Finishes every job that was submitted, then joins the threads. Not from a worker.
 void lanes_free(struct lanes *lanes);
+// The same without freeing: what the loop's callbacks submit from now on is run by the loop, until lanes_free.
+void lanes_join(struct lanes *lanes, struct loop *loop);
 
 // Runs fn(data) on a thread of the lane, later (never within this call).
 void lanes_submit(struct lanes *lanes, enum lane lane, lane_fn fn, void *data);

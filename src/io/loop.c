@@ -70,6 +70,16 @@ struct loop *loop_new(GError **error)
         return loop;
 }
 
+void loop_drain(struct loop *loop)
+{
+        uv_unref((uv_handle_t *)&loop->bell); // it alone keeps no loop going
+        do {
+                deliver(loop);
+                uv_run(&loop->uv, UV_RUN_DEFAULT);
+        } while (loop->first != NULL);
+        uv_ref((uv_handle_t *)&loop->bell);
+}
+
 void loop_free(struct loop *loop)
 {
         if (loop == NULL)

@@ -16,6 +16,8 @@ typedef void (*loop_fn)(void *data);
 struct loop *loop_new(GError **error);
 // Runs what is still in the mailbox, then frees. No timer or watch may be left.
 void loop_free(struct loop *loop);
+// Runs it, at the end, until nothing is watched and no message waits. In the loop's thread.
+void loop_drain(struct loop *loop);
 
 // Serves until loop_stop.
 void loop_run(struct loop *loop);
