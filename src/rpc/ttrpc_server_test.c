@@ -174,7 +174,7 @@ static void test_keeps_its_word_on_timeouts(struct ttrpc_fixture *f, gconstpoint
         Ttrpc__Request request = TTRPC__REQUEST__INIT;
         request.service = (char *)"S";
         request.method = (char *)"Hold";
-        request.timeout_nano = 1000000;
+        request.timeout_nano = 100 * 1000000; // long enough for the method to be called
         ttrpc_send_frame(f, 1, TTRPC_REQUEST, 0, bytes, ttrpc__request__pack(&request, bytes));
         while (f->got->len == 0)
                 ttrpc_settle(f);
