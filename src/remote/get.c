@@ -94,7 +94,7 @@ static bool flush(struct get *get)
 static void on_writable(void *data)
 {
         struct get *get = data;
-        if (!flush(get)) {
+        if (get->fatal != NULL || !flush(get)) {
                 if (get->exchange != NULL)
                         exchange_cancel(g_steal_pointer(&get->exchange));
                 get_finish(get, get->fatal);

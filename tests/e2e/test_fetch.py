@@ -233,6 +233,24 @@ def test_a_get_can_be_cancelled_and_its_reader_may_go(fetchers, blob):
         assert fetcher.get(images.digest(blob), len(blob)) == blob
 
 
+def test_a_reader_that_is_gone_before_the_first_byte(fetchers, blob):
+    gone = threading.Event()
+
+    def answer(request):
+        gone.wait(30)
+        return 200, {}, blob
+
+    with Served(answer) as registry:
+        fetcher = fetchers(f"{registry.address}/a:x", [{"host": registry.address}])
+        number, body = fetcher.start_get(images.digest(blob), len(blob))
+        os.close(body)
+        gone.set()
+        with pytest.raises(Failed) as failed:
+            fetcher.wait(number)
+        assert failed.value.code == CANCELED
+        assert fetcher.get(images.digest(blob), len(blob)) == blob
+
+
 def test_basic_authentication_asks_once(fetchers):
     registry = PlainRegistry(login=("user", "pass:word"))
     registry.blobs["sha256:" + "0" * 64], registry.types["sha256:" + "0" * 64] = b"abc", ""
