@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What happens to a container between create and delete: start, restore, exec. The first process's start is an operation
-// of the container's queue; exec'd processes start side by side.
+// What happens to a container between create and delete: start, restore, exec. The first process's start is an
+// operation of the container's queue; exec'd processes start side by side.
 #include "base/log.h"
 #include "codec/runtime_spec.h"
 #include "containerd/events.pb-c.h"
