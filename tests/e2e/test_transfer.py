@@ -100,7 +100,7 @@ def test_bad_content_is_thrown_away_and_fetched_anew(client, plain_registry):
     image = large_image()
     ref = registry.put(image, "bad")
     layer = image.layers[2]
-    registry.alter[layer.digest] = layer.data[:1000] + b"x" + layer.data[1001:]
+    registry.alter[layer.digest] = layer.data[:1000] + bytes([layer.data[1000] ^ 1]) + layer.data[1001:]
     failed = client("images", "pull", "--plain-http", ref).fails("failed commit on ref", layer.digest)
     assert "unexpected commit digest" in failed.err
     assert layer.digest not in {row[0] for row in client("content", "ls").ok().rows}
