@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whoever heard of an exit finds it in the store, whatever happened to the daemon or the machine meanwhile. An exit
-// that cannot be stored is published nevertheless: on a full disk, too, clients must learn that their processes ended.
-// The log is cut now and then, so that it costs nothing on the way of an exit.
+// Whoever heard of an exit by its event finds it in the store, whatever happened to the daemon or the machine
+// meanwhile. An exit that cannot be stored is published nevertheless: on a full disk, too, clients must learn that
+// their processes ended. The log is cut now and then, so that it costs nothing on the way of an exit.
 #include "plugins/events/recorder.h"
 
 #include "base/clock.h"
