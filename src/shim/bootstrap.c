@@ -233,6 +233,7 @@ static bool start_server(const struct start *start, GError **error)
         struct spawn_fd fds[] = {{start->fd, SERVER_SOCKET_FD}};
         struct spawn_options options = {.path = self, .argv = argv, .fds = fds, .n_fds = 1, .new_process_group = true};
         share_core();
+        g_setenv("GLIBC_TUNABLES", SERVER_TUNABLES, false); // an administrator's own come first
         struct child child;
         if (!spawn(&options, &child, error))
                 return false;

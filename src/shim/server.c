@@ -147,6 +147,8 @@ bool server_run(const struct shim_flags *flags, GError **error)
 {
         open_log(flags);
         unsetenv("NOTIFY_SOCKET"); // the daemon's, not for the OCI runtime
+        if (g_strcmp0(g_getenv("GLIBC_TUNABLES"), SERVER_TUNABLES) == 0)
+                unsetenv("GLIBC_TUNABLES"); // the shim's alone
         int fd = flags->socket != NULL ? listen_at(flags->socket, error) : SERVER_SOCKET_FD;
         if (fd < 0)
                 return false;

@@ -44,7 +44,7 @@ static char *read_text(const char *path)
         if (fd < 0)
                 return NULL;
         GString *text = g_string_new(NULL);
-        char buffer[4096];
+        char buffer[1024];
         ssize_t n;
         while (text->len < FILE_LIMIT_BYTES && (n = read(fd, buffer, sizeof buffer)) > 0)
                 g_string_append_len(text, buffer, n);
