@@ -320,12 +320,3 @@ def transcript(request, daemon):
     if getattr(getattr(request.node, "report_call", None), "passed", False):
         for t in made:
             t.finish()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_itemcollected(item):
-    """What known_gaps.txt names is expected to fail, and says so with its reason."""
-    for line in (pathlib.Path(__file__).parent / "known_gaps.txt").read_text().splitlines():
-        name, _, reason = line.partition(" ")
-        if not line.startswith("#") and item.nodeid.split("[")[0].endswith(name):
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
