@@ -17,7 +17,7 @@ const ProtobufCMessage *metrics_read_v2(const struct cgroup *cgroup, struct aren
 // ---- shared by the two
 
 struct metrics_field {
-        char key[28]; // in place, so that the tables need no relocation and all shims share them
+        char key[28];  // in place: without relocations, all shims share the tables
         size_t offset; // of a uint64_t
 };
 // Fills each field whose key begins a line of text.
