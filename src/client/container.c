@@ -79,7 +79,7 @@ static int newest_first(const void *a, const void *b)
         return left < right ? 1 : left > right ? -1 : 0;
 }
 
-static struct skiff_containers *list_new(struct arena *arena, Containers__Container *const *records, size_t n)
+static struct skiff_containers *list_new(struct arena *arena, const Containers__Container *const *records, size_t n)
 {
         struct skiff_containers *list = g_new0(struct skiff_containers, 1);
         list->arena = arena;
@@ -89,6 +89,18 @@ static struct skiff_containers *list_new(struct arena *arena, Containers__Contai
                 fill(&list->containers[i], records[i], arena);
         qsort(list->containers, n, sizeof(*list->containers), newest_first);
         return list;
+}
+
+const Containers__Container *container_read(
+        struct skiff_client *client, const char *id, struct arena *arena, GError **error)
+{
+        Containers__GetContainerRequest request = CONTAINERS__GET_CONTAINER_REQUEST__INIT;
+        request.id = (char *)id;
+        const Containers__GetContainerResponse *response = client_call(
+                client, CLIENT_METHOD(SERVICE, "Get", containers__get_container_response), &request, arena, error);
+        if (response != NULL && response->container == NULL)
+                error_fail(error, ERROR_INTERNAL, "container \"%s\": empty answer", id);
+        return response == NULL ? NULL : response->container;
 }
 
 struct skiff_containers *skiff_containers_list(struct skiff_client *client, struct skiff_error **error)
@@ -104,7 +116,8 @@ struct skiff_containers *skiff_containers_list(struct skiff_client *client, stru
                 client_receive(tasks_call, arena, response != NULL ? inner(error) : NULL);
         if (response == NULL || tasks == NULL)
                 return NULL;
-        struct skiff_containers *list = list_new(g_steal_pointer(&arena), response->containers, response->n_containers);
+        struct skiff_containers *list = list_new(g_steal_pointer(&arena),
+                (const Containers__Container *const *)response->containers, response->n_containers);
         for (size_t i = 0; i < tasks->n_tasks; i++)
                 join_task(list, tasks->tasks[i]);
         return list;
@@ -117,23 +130,16 @@ struct skiff_containers *skiff_container_get(struct skiff_client *client, const 
         task_request.container_id = (char *)id;
         struct client_call *task_call = client_send(client,
                 CLIENT_METHOD("containerd.services.tasks.v1.Tasks", "Get", tasks__get_response), &task_request, NULL);
-        Containers__GetContainerRequest request = CONTAINERS__GET_CONTAINER_REQUEST__INIT;
-        request.id = (char *)id;
-        const Containers__GetContainerResponse *response = client_call(client,
-                CLIENT_METHOD(SERVICE, "Get", containers__get_container_response), &request, arena, inner(error));
+        const Containers__Container *record = container_read(client, id, arena, inner(error));
         g_autoptr(GError) failure = NULL;
         const Tasks__GetResponse *task = client_receive(task_call, arena, &failure);
-        if (response == NULL)
+        if (record == NULL)
                 return NULL;
-        if (response->container == NULL) {
-                error_fail(inner(error), ERROR_INTERNAL, "container \"%s\": empty answer", id);
-                return NULL;
-        }
         if (task == NULL && !error_is(failure, ERROR_NOT_FOUND)) {
                 g_propagate_error(inner(error), g_steal_pointer(&failure));
                 return NULL;
         }
-        struct skiff_containers *list = list_new(g_steal_pointer(&arena), &response->container, 1);
+        struct skiff_containers *list = list_new(g_steal_pointer(&arena), &record, 1);
         if (task != NULL && task->process != NULL)
                 join_task(list, task->process);
         return list;
@@ -178,13 +184,9 @@ static struct client_call *delete_send(struct skiff_client *client, const char *
 bool skiff_container_remove(struct skiff_client *client, const char *id, struct skiff_error **error)
 {
         AUTO(arena) arena = arena_new();
-        Containers__GetContainerRequest request = CONTAINERS__GET_CONTAINER_REQUEST__INIT;
-        request.id = (char *)id;
-        const Containers__GetContainerResponse *response = client_call(client,
-                CLIENT_METHOD(SERVICE, "Get", containers__get_container_response), &request, arena, inner(error));
-        if (response == NULL || response->container == NULL)
+        const Containers__Container *record = container_read(client, id, arena, inner(error));
+        if (record == NULL)
                 return false;
-        const Containers__Container *record = response->container;
         // The daemon refuses to delete a container that has a task, so its answer comes before its snapshot goes.
         if (client_receive(delete_send(client, id), NULL, inner(error)) == NULL)
                 return false;

@@ -154,6 +154,8 @@ bool skiff_image_tag(
                 client, CLIENT_METHOD(SERVICE, "Get", images__get_image_response), &request, arena, inner(error));
         if (response == NULL)
                 return false;
+        if (response->image == NULL)
+                return error_fail(inner(error), ERROR_INTERNAL, "image \"%s\": empty answer", name);
         Images__Image record = *response->image;
         record.name = (char *)new_name;
         record.created_at = record.updated_at = NULL;

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "containerd/containers.pb-c.h"
 #include "containerd/types.pb-c.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
@@ -116,6 +117,12 @@ const struct image_config *image_config_read(
 
 // Bytes of config and layers as that manifest gives them; -1: failed.
 int64_t image_size_read(struct skiff_client *client, const char *digest, const char *media_type, GError **error);
+
+// ---- records
+
+// Never NULL without an error. NOT_FOUND.
+const Containers__Container *container_read(
+        struct skiff_client *client, const char *id, struct arena *arena, GError **error);
 
 // ---- processes
 

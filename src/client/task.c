@@ -141,20 +141,6 @@ uint32_t skiff_process_pid(const struct skiff_process *process)
 
 // ---- create
 
-static const Containers__Container *read_record(
-        struct skiff_client *client, const char *id, struct arena *arena, GError **error)
-{
-        Containers__GetContainerRequest request = CONTAINERS__GET_CONTAINER_REQUEST__INIT;
-        request.id = (char *)id;
-        const Containers__GetContainerResponse *response = client_call(client,
-                CLIENT_METHOD(
-                        "containerd.services.containers.v1.Containers", "Get", containers__get_container_response),
-                &request, arena, error);
-        if (response != NULL && response->container == NULL)
-                error_fail(error, ERROR_INTERNAL, "container \"%s\": empty answer", id);
-        return response == NULL ? NULL : response->container;
-}
-
 static const Snapshots__MountsResponse *read_mounts(
         struct skiff_client *client, const Containers__Container *record, struct arena *arena, GError **error)
 {
@@ -176,7 +162,7 @@ static bool fill_rootfs(
                 arena_absorb(arena, g_steal_pointer(&prepared->arena));
                 return true;
         }
-        const Containers__Container *record = read_record(client, request->container_id, arena, error);
+        const Containers__Container *record = container_read(client, request->container_id, arena, error);
         if (record == NULL || *record->snapshot_key == '\0')
                 return record != NULL;
         const Snapshots__MountsResponse *mounts = read_mounts(client, record, arena, error);
@@ -286,7 +272,7 @@ struct skiff_process *skiff_exec_create(struct skiff_client *client, const char 
         const struct skiff_exec_options *options, const struct skiff_stdio *stdio, struct skiff_error **error)
 {
         AUTO(arena) arena = arena_new();
-        const Containers__Container *record = read_record(client, container_id, arena, inner(error));
+        const Containers__Container *record = container_read(client, container_id, arena, inner(error));
         if (record == NULL)
                 return NULL;
         g_autofree char *text = exec_spec(client, record, options, inner(error));
