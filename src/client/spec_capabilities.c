@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Capability sets (capabilities(7)): containerd's default, or all that this kernel has, plus and minus what is asked.
+// Capability sets (capabilities(7)): containerd's default, or all that there are, plus and minus what is asked. "All"
+// is what this program could have at the most: inside a container that is less than the kernel knows, and a runtime
+// there cannot give more.
 #include "client/spec_internal.h"
 
-#include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 // In the kernel's order, so that a name's place is its number.
 static const char *const all_names[] = {
@@ -73,20 +75,35 @@ static uint64_t bit_of(size_t number)
         return UINT64_C(1) << number;
 }
 
-static uint64_t known_to_kernel(void)
+static uint64_t all_there_are(void)
 {
-        g_autofree char *text = NULL;
-        uint64_t last = G_N_ELEMENTS(all_names) - 1;
-        if (g_file_get_contents("/proc/sys/kernel/cap_last_cap", &text, NULL, NULL))
-                last = MIN(last, g_ascii_strtoull(text, NULL, 10));
-        return bit_of(last + 1) - 1;
+        uint64_t bits = 0;
+        for (size_t i = 0; i < G_N_ELEMENTS(all_names); i++) {
+                if (prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0, 0) == 1)
+                        bits |= bit_of(i);
+        }
+        return bits;
+}
+
+static bool is_all(const char *name)
+{
+        return g_ascii_strcasecmp(name, "ALL") == 0;
+}
+
+static bool names_all(const char *const *names)
+{
+        for (size_t i = 0; names != NULL && names[i] != NULL; i++) {
+                if (is_all(names[i]))
+                        return true;
+        }
+        return false;
 }
 
 // The bits of a name with or without "CAP_", in any case, or of "ALL"; 0: unknown.
 static uint64_t bits_of_name(const char *name)
 {
-        if (g_ascii_strcasecmp(name, "ALL") == 0)
-                return known_to_kernel();
+        if (is_all(name))
+                return all_there_are();
         const char *bare = g_ascii_strncasecmp(name, "CAP_", 4) == 0 ? name + 4 : name;
         for (size_t i = 0; i < G_N_ELEMENTS(all_names); i++) {
                 if (g_ascii_strcasecmp(all_names[i] + 4, bare) == 0)
@@ -101,7 +118,10 @@ static bool change(uint64_t *bits, const char *const *names, bool add, GError **
                 uint64_t these = bits_of_name(names[i]);
                 if (these == 0)
                         return error_fail(error, ERROR_INVALID_ARGUMENT, "unknown capability \"%s\"", names[i]);
-                *bits = add ? *bits | these : *bits & ~these;
+                if (!add)
+                        *bits &= ~these;
+                else if (!is_all(names[i])) // that is where one started from
+                        *bits |= these;
         }
         return true;
 }
@@ -109,10 +129,12 @@ static bool change(uint64_t *bits, const char *const *names, bool add, GError **
 json_t *spec_capabilities(bool privileged, const char *const *add, const char *const *drop, GError **error)
 {
         uint64_t bits = 0;
-        if (privileged)
-                bits = known_to_kernel();
-        for (size_t i = 0; !privileged && i < G_N_ELEMENTS(default_names); i++)
+        bool all = privileged || names_all(add);
+        if (all)
+                bits = all_there_are();
+        for (size_t i = 0; !all && i < G_N_ELEMENTS(default_names); i++)
                 bits |= bits_of_name(default_names[i]);
+        // What is added by name counts more than what is dropped.
         if (!change(&bits, drop, false, error) || !change(&bits, add, true, error))
                 return NULL;
         json_t *names = json_array();

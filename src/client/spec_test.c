@@ -127,6 +127,16 @@ static void test_capabilities(void)
         check_at(spec, "process.capabilities.bounding", "[\"CAP_NET_ADMIN\",\"CAP_SYS_TIME\"]");
         json_decref(spec);
 
+        // "ALL" is where one starts from, whichever option it stands in.
+        static const char *const all[] = {"ALL", NULL}, *const some[] = {"chown", "kill", NULL};
+        struct skiff_spec_options all_but_some = {.cap_add = all, .cap_drop = some};
+        spec = make_json(&all_but_some, &image);
+        g_autofree char *text = json_dumps(spec, 0);
+        g_assert_null(strstr(text, "CAP_CHOWN"));
+        g_assert_null(strstr(text, "CAP_KILL"));
+        g_assert_nonnull(strstr(text, "CAP_FOWNER"));
+        json_decref(spec);
+
         struct skiff_spec_options privileged = {.privileged = true, .seccomp = "{}"};
         spec = make_json(&privileged, &image);
         check_at(spec, "linux.maskedPaths", "");
