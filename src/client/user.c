@@ -148,7 +148,7 @@ static bool find_user(const struct rootfs *rootfs, const char *text, struct want
         if (!search(rootfs, "etc/passwd", 4, match_user, user, error))
                 return false;
         if (!user->found && form == NOT_A_NUMBER)
-                return error_fail(error, ERROR_NOT_FOUND, "no user \"%s\" in the image's /etc/passwd", text);
+                return error_fail(error, ERROR_INVALID_ARGUMENT, "no user \"%s\" in the image's /etc/passwd", text);
         return true;
 }
 
@@ -163,7 +163,7 @@ static bool find_group(const struct rootfs *rootfs, const char *text, uint32_t *
         if (!need_rootfs(rootfs, text, error) || !search(rootfs, "etc/group", 4, match_group, &group, error))
                 return false;
         if (!group.found)
-                return error_fail(error, ERROR_NOT_FOUND, "no group \"%s\" in the image's /etc/group", text);
+                return error_fail(error, ERROR_INVALID_ARGUMENT, "no group \"%s\" in the image's /etc/group", text);
         *ret_gid = group.found_id;
         return true;
 }
