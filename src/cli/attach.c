@@ -98,8 +98,7 @@ static void resize(struct attach *attach, struct skiff_process *process)
         uint32_t columns, rows;
         attach_size(&columns, &rows);
         if (attach->options.terminal && columns > 0 && rows > 0)
-                skiff_process_resize(process, columns, rows,
-                        NULL); // one that has ended has no size; // a process that has ended has no size
+                skiff_process_resize(process, columns, rows, NULL); // one that has ended has no size
 }
 
 static void forward_signals(struct attach *attach, struct skiff_process *process)

@@ -13,8 +13,8 @@ static bool check_count(const struct command *command, const struct cli_usage *u
 {
         if (n >= usage->min && (usage->max < 0 || n <= usage->max))
                 return true;
-        cli_fail_text("too %s arguments; usage: skiff %s [OPTION…] %s", n < usage->min ? "few" : "many", command->name,
-                command->arguments);
+        cli_fail_text("too %s arguments; usage: skiff %s [OPTION…]%s%s", n < usage->min ? "few" : "many", command->name,
+                *command->arguments != '\0' ? " " : "", command->arguments);
         return false;
 }
 
@@ -94,17 +94,19 @@ int cli_fail_text(const char *format, ...)
         return EXIT_OWN_FAILURE;
 }
 
-// Like docker and shells: a command that is not there, or cannot be executed, in the OCI runtime's words.
-static int code_of(const char *text)
+int cli_exit_code(const char *text)
 {
-        if (strcasestr(text, "runtime") == NULL)
+        // What runc, and crun of several versions, begin with when it is the command that they cannot start.
+        static const char *const of_command[] = {
+                "exec: \"", "executable file `", "open executable", "the path `", "exec container process"};
+        const char *at = strstr(text, "OCI runtime");
+        const char *what = NULL;
+        for (size_t i = 0; at != NULL && what == NULL && i < G_N_ELEMENTS(of_command); i++)
+                what = strstr(at, of_command[i]);
+        if (what == NULL)
                 return EXIT_OWN_FAILURE;
-        if (strcasestr(text, "executable file") != NULL || strcasestr(text, "no such file or directory") != NULL)
-                return EXIT_NOT_FOUND;
-        if (strcasestr(text, "permission denied") != NULL || strcasestr(text, "not executable") != NULL ||
-                strcasestr(text, "not a regular file") != NULL)
-                return EXIT_NOT_EXECUTABLE;
-        return EXIT_OWN_FAILURE;
+        bool missing = strstr(what, "not found") != NULL || strcasestr(what, ": no such file or directory") != NULL;
+        return missing ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 }
 
 // UNAVAILABLE may also be said of what the daemon wanted to reach.
@@ -123,7 +125,7 @@ int cli_fail_advice(struct cli *cli, struct skiff_error *error, const char *advi
                 advice = "This daemon cannot do that; skiff version shows which it is.";
         if (advice != NULL)
                 fprintf(stderr, "%s\n", advice);
-        int code = code_of(skiff_error_text(error));
+        int code = cli_exit_code(skiff_error_text(error));
         skiff_error_free(error);
         return code;
 }

@@ -54,6 +54,9 @@ bool cli_parse(struct cli *cli, const struct command *command, const struct cli_
 // False: it failed, and was printed.
 bool cli_connect(struct cli *cli);
 
+// Like docker and shells: EXIT_NOT_FOUND or EXIT_NOT_EXECUTABLE where an OCI runtime says this of the command itself,
+// else EXIT_OWN_FAILURE.
+int cli_exit_code(const char *text);
 // Prints "skiff: TEXT" and, below, what can be done about it; frees the error; returns the exit code.
 int cli_fail(struct cli *cli, struct skiff_error *error);
 // The same with advice of the caller's; NULL: none.

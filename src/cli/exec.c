@@ -51,8 +51,11 @@ int command_exec(struct cli *cli, const struct command *command, int argc, char 
         if (!cli_parse(cli, command, &usage, &argc, &argv))
                 return EXIT_OWN_FAILURE;
         g_autoptr(GPtrArray) variables = g_ptr_array_new_with_free_func(g_free);
-        for (char **text = env; text != NULL && *text != NULL; text++)
-                add_env(variables, *text);
+        for (char **text = env; text != NULL && *text != NULL; text++) {
+                g_autoptr(GError) bad = NULL;
+                if (!add_env(variables, *text, &bad))
+                        return cli_fail_text("%s", bad->message);
+        }
         g_ptr_array_add(variables, NULL);
         struct skiff_exec_options exec_options = {
                 .args = (const char *const *)(argv + 2),

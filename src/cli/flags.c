@@ -66,6 +66,20 @@ static void split_into(GPtrArray *options, const char *text, const char *separat
         }
 }
 
+// Runtimes hand what they do not know to the kernel, which passes it over for a bind mount: "Ro" would be writable.
+static const char *unknown_option(const GPtrArray *options)
+{
+        static const char *const known[] = {"ro", "rw", "bind", "rbind", "private", "rprivate", "shared", "rshared",
+                "slave", "rslave", "unbindable", "runbindable", "suid", "nosuid", "dev", "nodev", "exec", "noexec",
+                "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
+                "sync", "async", NULL};
+        for (guint i = 0; i < options->len; i++) {
+                if (!g_strv_contains(known, options->pdata[i]))
+                        return options->pdata[i];
+        }
+        return NULL;
+}
+
 bool mount_list_add_volume(struct mount_list *flags, const char *text, GError **error)
 {
         g_auto(GStrv) parts = g_strsplit(text, ":", 3);
@@ -85,6 +99,12 @@ bool mount_list_add_volume(struct mount_list *flags, const char *text, GError **
         g_autoptr(GPtrArray) options = g_ptr_array_new_with_free_func(g_free);
         if (n == 3)
                 split_into(options, parts[2], ",");
+        if (unknown_option(options) != NULL) {
+                g_set_error(error, FLAG_ERROR, 0,
+                        "volume \"%s\": \"%s\" is no option of a bind mount; most want ro or rw", text,
+                        unknown_option(options));
+                return false;
+        }
         struct skiff_mount mount = {
                 .type = "bind",
                 .source = absolute(flags, parts[0]),
@@ -176,15 +196,18 @@ bool parse_size(const char *text, int64_t *ret_bytes, GError **error)
 
 // ---- environment
 
-void add_env(GPtrArray *variables, const char *text)
+bool add_env(GPtrArray *variables, const char *text, GError **error)
 {
-        if (strchr(text, '=') != NULL) {
-                g_ptr_array_add(variables, g_strdup(text));
-                return;
+        if (*text == '\0' || *text == '=') {
+                g_set_error(error, FLAG_ERROR, 0, "variable \"%s\" has no name: write NAME=VALUE", text);
+                return false;
         }
         const char *value = getenv(text);
-        if (value != NULL)
+        if (strchr(text, '=') != NULL)
+                g_ptr_array_add(variables, g_strdup(text));
+        else if (value != NULL)
                 g_ptr_array_add(variables, g_strdup_printf("%s=%s", text, value));
+        return true;
 }
 
 bool read_env_file(const char *path, GPtrArray *variables, GError **error)
@@ -200,11 +223,10 @@ bool read_env_file(const char *path, GPtrArray *variables, GError **error)
                         line[strlen(line) - 1] = '\0';
                 if (*line == '\0' || *line == '#')
                         continue;
-                if (*line == '=') {
-                        g_set_error(error, FLAG_ERROR, 0, "%s:%zu: a variable without a name", path, i + 1);
+                if (!add_env(variables, line, error)) {
+                        g_prefix_error(error, "%s:%zu: ", path, i + 1);
                         return false;
                 }
-                add_env(variables, line);
         }
         return true;
 }

@@ -37,7 +37,7 @@ static void test_volumes(void)
 
 static void test_bad_volumes(void)
 {
-        static const char *const bad[] = {"", "/a", "/a:", "/a:b", ":/b", "name:/b"};
+        static const char *const bad[] = {"", "/a", "/a:", "/a:b", ":/b", "name:/b", "/a:/b:Ro", "/a:/b:ro,z"};
         struct mount_list flags;
         mount_list_init(&flags);
         for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
@@ -104,6 +104,8 @@ static void test_env(void)
         g_ptr_array_add(variables, NULL);
         g_autofree char *all = g_strjoinv("|", (char **)variables->pdata);
         g_assert_cmpstr(all, ==, "A=1 2|FLAGS_TEST=here|B=x=y");
+        g_assert_false(add_env(variables, "=x", NULL));
+        g_assert_false(add_env(variables, "", NULL));
 
         g_assert_true(g_file_set_contents(path, "A=1\n=2\n", -1, NULL));
         g_autoptr(GError) error = NULL;

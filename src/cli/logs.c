@@ -4,6 +4,8 @@
 // for the container to end, after which what is left is shown.
 #include "cli/cli.h"
 
+#include "base/error.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -24,10 +26,12 @@ static bool copy_rest(int fd)
         return fflush(stdout) == 0;
 }
 
-// Moves to where the last n lines begin.
-static void seek_lines(int fd, long n)
+// Moves to where the last n lines begin; 0: to the end.
+static void seek_lines(int fd, int64_t n)
 {
         off_t at = lseek(fd, 0, SEEK_END);
+        if (n == 0)
+                return;
         char buffer[4096];
         bool first = true; // the last byte ends the last line
         while (at > 0) {
@@ -82,9 +86,9 @@ static int show(struct cli *cli, const struct skiff_container *container, bool f
                         "the output of \"%s\" goes to %s, which has to be asked itself", container->id, uri);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
-                return cli_fail_text("open %s: %s", path, g_strerror(errno));
-        if (lines > 0)
-                seek_lines(fd, (long)lines);
+                return cli_fail_text("open %s: %s", path, errno_text(errno));
+        if (lines >= 0)
+                seek_lines(fd, lines);
         if (follows)
                 follow(cli, container->id, path, fd);
         else
@@ -96,7 +100,7 @@ static int show(struct cli *cli, const struct skiff_container *container, bool f
 int command_logs(struct cli *cli, const struct command *command, int argc, char **argv)
 {
         gboolean follows = FALSE;
-        int64_t lines = 0;
+        int64_t lines = -1; // all of them
         const GOptionEntry options[] = {
                 {"follow", 'f', 0, G_OPTION_ARG_NONE, &follows, "go on until the container has ended", NULL},
                 {"tail", 0, 0, G_OPTION_ARG_INT64, &lines, "the last lines alone", "NUMBER"},

@@ -3,6 +3,8 @@
 // skiff: containers from the command line.
 #include "cli/cli.h"
 
+#include "base/error.h"
+
 #include <errno.h>
 #include <locale.h>
 #include <stdio.h>
@@ -39,8 +41,10 @@ static void print_help(FILE *out)
         }
         fputs("\n"
               "options:\n"
-              "  -a, --address SOCKET   the daemon's socket (SKIFF_ADDRESS; default " SKIFF_DEFAULT_ADDRESS ")\n"
-              "  -n, --namespace NAME   namespace to work in (SKIFF_NAMESPACE; default " SKIFF_DEFAULT_NAMESPACE ")\n"
+              "  -a, --address SOCKET   the daemon's socket ($SKIFF_ADDRESS, $CONTAINERD_ADDRESS,\n"
+              "                         or " SKIFF_DEFAULT_ADDRESS ")\n"
+              "  -n, --namespace NAME   namespace to work in ($SKIFF_NAMESPACE, $CONTAINERD_NAMESPACE,\n"
+              "                         or \"" SKIFF_DEFAULT_NAMESPACE "\")\n"
               "  -v, --version          the version of skiff\n"
               "  -h, --help             this help\n\n"
               "skiff COMMAND --help says more about a command.\n",
@@ -56,10 +60,16 @@ static const struct command *find_command(const char *name)
         return NULL;
 }
 
-static char *from_environment(const char *name, const char *other)
+// What was given, or else the first variable that is set, skiff's own before the one of containerd's clients.
+static char *setting(char **given, const char *own, const char *general, const char *other)
 {
-        const char *value = getenv(name);
-        return g_strdup(value != NULL && *value != '\0' ? value : other);
+        if (*given != NULL)
+                return g_steal_pointer(given);
+        const char *values[] = {getenv(own), getenv(general), other};
+        size_t i = 0;
+        while (values[i] == NULL || *values[i] == '\0')
+                i++;
+        return g_strdup(values[i]);
 }
 
 // The options before the command. False: there is nothing more to do than to exit with *ret_code.
@@ -83,10 +93,8 @@ static bool parse_first_options(struct cli *cli, int *argc, char ***argv, int *r
                 *ret_code = cli_fail_text("%s; skiff --help lists what there is", error->message);
                 return false;
         }
-        cli->address =
-                address != NULL ? g_steal_pointer(&address) : from_environment("SKIFF_ADDRESS", SKIFF_DEFAULT_ADDRESS);
-        cli->name_space = name_space != NULL ? g_steal_pointer(&name_space)
-                                             : from_environment("SKIFF_NAMESPACE", SKIFF_DEFAULT_NAMESPACE);
+        cli->address = setting(&address, "SKIFF_ADDRESS", "CONTAINERD_ADDRESS", SKIFF_DEFAULT_ADDRESS);
+        cli->name_space = setting(&name_space, "SKIFF_NAMESPACE", "CONTAINERD_NAMESPACE", SKIFF_DEFAULT_NAMESPACE);
         if (help)
                 print_help(stdout);
         else if (version)
@@ -112,7 +120,7 @@ int main(int argc, char **argv)
                 }
         }
         if (fflush(stdout) != 0 || ferror(stdout))
-                code = cli_fail_text("write to standard output: %s", g_strerror(errno));
+                code = cli_fail_text("write to standard output: %s", errno_text(errno));
         skiff_client_free(cli.client);
         g_free(cli.address);
         g_free(cli.name_space);

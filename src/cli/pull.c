@@ -4,6 +4,8 @@
 #include "cli/cli.h"
 #include "cli/progress.h"
 
+#include "base/error.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -47,8 +49,11 @@ static struct skiff_transfer_options transfer_options(const struct flags *flags,
 // USER:PASSWORD, or USER with the password as the first line of standard input.
 static bool read_login(struct flags *flags)
 {
-        if (flags->user == NULL)
-                return true;
+        if (flags->user == NULL) {
+                if (flags->password_stdin)
+                        cli_fail_text("--password-stdin is the password of a user: add --user NAME");
+                return !flags->password_stdin;
+        }
         char *colon = strchr(flags->user, ':');
         if (flags->password_stdin) {
                 char line[4096];
@@ -139,7 +144,7 @@ static int import_one(struct cli *cli, const char *path, const struct flags *fla
         bool standard = strcmp(path, "-") == 0;
         int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
-                return cli_fail_text("open %s: %s", path, g_strerror(errno));
+                return cli_fail_text("open %s: %s", path, errno_text(errno));
         struct skiff_error *error = NULL;
         struct progress *progress = progress_new(flags->quiet);
         struct skiff_transfer_options options = transfer_options(flags, progress);
@@ -203,7 +208,7 @@ static int export_to(struct cli *cli, const char *path, char **texts, const stru
         g_autofree char *target = partly ? g_strconcat(path, ".part", NULL) : g_strdup(path);
         int fd = standard ? STDOUT_FILENO : open(target, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (fd < 0)
-                return cli_fail_text("open %s: %s", target, g_strerror(errno));
+                return cli_fail_text("open %s: %s", path, errno_text(errno));
         struct skiff_error *error = NULL;
         struct skiff_transfer_options options = {.platform = flags->platform, .all_platforms = flags->all_platforms};
         bool ok = skiff_image_export(cli->client, fd, (const char *const *)names->pdata, &options, &error);
@@ -214,7 +219,7 @@ static int export_to(struct cli *cli, const char *path, char **texts, const stru
         if (partly)
                 unlink(target);
         if (ok)
-                return cli_fail_text("write %s: %s", path, g_strerror(failure));
+                return cli_fail_text("write %s: %s", path, errno_text(failure));
         return cli_fail_advice(cli, error,
                 skiff_error_code(error) == SKIFF_NOT_FOUND ? "skiff images lists the images of this namespace." : NULL);
 }

@@ -5,6 +5,8 @@
 #include "cli/cli.h"
 #include "cli/flags.h"
 
+#include "base/error.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +43,10 @@ static bool read_env(struct run *run, GError **error)
                 if (!read_env_file(*path, run->env, error))
                         return false;
         }
-        for (char **text = run->flags.env; text != NULL && *text != NULL; text++)
-                add_env(run->env, *text);
+        for (char **text = run->flags.env; text != NULL && *text != NULL; text++) {
+                if (!add_env(run->env, *text, error))
+                        return false;
+        }
         g_ptr_array_add(run->env, NULL);
         run->spec.env = (const char *const *)run->env->pdata;
         return true;
@@ -205,7 +209,7 @@ static bool make_log(struct run *run)
         g_autofree char *path = log_path(run->cli, run->id);
         g_autofree char *directory = g_path_get_dirname(path);
         if (g_mkdir_with_parents(directory, 0755) != 0) {
-                cli_fail_text("make directory %s: %s", directory, g_strerror(errno));
+                cli_fail_text("make directory %s: %s", directory, errno_text(errno));
                 return false;
         }
         g_autofree char *escaped = g_uri_escape_string(path, "/", TRUE);

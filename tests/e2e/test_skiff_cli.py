@@ -104,6 +104,21 @@ def test_mounts_and_read_only_root(run, tmp_path):
     assert got.out == "of the host\nwritten\nrefused\n"
 
 
+def test_privileged_has_what_there_is(run):
+    """No more than skiff's own bounding set, which in a container is less than the kernel knows."""
+    (mine,) = [line for line in open("/proc/self/status", encoding="ascii") if line.startswith("CapBnd")]
+    for options in (["--privileged"], ["--cap-add", "ALL"]):
+        assert run("--rm", *options, SHORT, "grep", "CapBnd", "/proc/self/status").out == mine
+
+
+def test_environment_names_daemon_and_namespace(skiff, daemon):
+    unset = dict(SKIFF_ADDRESS="", SKIFF_NAMESPACE="")
+    general = dict(CONTAINERD_ADDRESS=str(daemon.socket), CONTAINERD_NAMESPACE=daemon.namespace)
+    assert FULL in skiff("images", "-q", **{**unset, **general}).ok().out
+    assert FULL in skiff("images", "-q", CONTAINERD_ADDRESS="/none", CONTAINERD_NAMESPACE="none").ok().out
+    assert FULL in skiff("--address", str(daemon.socket), "-n", daemon.namespace, "images", "-q", SKIFF_ADDRESS="/none", SKIFF_NAMESPACE="none").out
+
+
 def test_limits_reach_the_spec(skiff, run, api):
     run("-d", "--name", "limited", "--memory", "64m", "--cpus", "0.5", "--pids-limit", "50", SHORT, "sleep", "100").ok()
     record = api.containers.Get(id="limited")
@@ -113,11 +128,20 @@ def test_limits_reach_the_spec(skiff, run, api):
     skiff("rm", "-f", "limited").ok()
 
 
-@pytest.mark.parametrize("cmd, code", [("no-such-program", 127), ("/etc/passwd", 126)])
+@pytest.mark.parametrize("cmd, code", [("no-such-program", 127), ("/no/such", 127), ("/etc/passwd", 126), ("/etc", 126)])
 def test_commands_that_cannot_run(skiff, run, cmd, code):
     got = run("--rm", SHORT, cmd)
     assert got.code == code and got.err.startswith("skiff: ")
     assert skiff("ps", "-aq").out == ""
+
+
+def test_a_path_that_is_missing_is_no_missing_command(skiff, run):
+    assert run("--rm", "-v", "/none:/x", SHORT, "true").code == 125
+    assert run("--rm", "--oci-runtime", "none", SHORT, "true").code == 125
+    run("-d", "--name", "box", SHORT, "sleep", "1000").ok()
+    assert skiff("exec", "-w", "/none", "box", "true").code == 125
+    assert skiff("exec", "box", "none").code == 127
+    skiff("rm", "-f", "box").ok()
 
 
 def test_detached_logs_ps_exec_kill_rm(skiff, run, logs, daemon):
@@ -291,7 +315,7 @@ def test_errors_say_what_to_do(skiff, run, tmp_path):
     refused(skiff("import", "/etc/passwd"), "docker save")
     with open("/dev/full", "wb") as full:
         done = subprocess.run([skiff.path, "images"], env=skiff.environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 125 and "No space left" in done.stderr
+    assert done.returncode == 125 and "no space left" in done.stderr
     refused(skiff("kill", "-s", "NOPE", "nothing"), 'no signal "NOPE"')
     run("-d", "--name", "taken", SHORT, "sleep", "100").ok()
     refused(run("--name", "taken", SHORT), "already exists", "skiff rm taken")
