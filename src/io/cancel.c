@@ -4,6 +4,8 @@
 // last reference but the trigger's own.
 #include "io/cancel.h"
 
+#include "base/clock.h"
+
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -20,7 +22,8 @@ struct cancel {
         uv_mutex_t mutex;
         struct watcher *watchers; // this and the rest under mutex
         unsigned long last_id;
-        GError *reason; // constant once set
+        struct cancel_note *notes; // the oldest first
+        GError *reason;            // constant once set
 };
 
 struct cancel *cancel_new(void)
@@ -45,6 +48,7 @@ void cancel_unref(struct cancel *cancel)
                 next = watcher->next;
                 g_free(watcher);
         }
+        g_assert(cancel->notes == NULL);
         g_clear_error(&cancel->reason);
         uv_mutex_destroy(&cancel->mutex);
         g_free(cancel);
@@ -113,4 +117,68 @@ bool cancel_unwatch(struct cancel *cancel, unsigned long id)
         uv_mutex_unlock(&cancel->mutex);
         g_free(found);
         return found != NULL;
+}
+
+// ---- notes
+
+// Under the token's lock.
+static char *note_remove(struct cancel_note *note)
+{
+        *note->link = note->next;
+        if (note->next != NULL)
+                note->next->link = note->link;
+        return g_steal_pointer(&note->text);
+}
+
+static void note_append(struct cancel *cancel, struct cancel_note *note)
+{
+        note->link = &cancel->notes;
+        while (*note->link != NULL)
+                note->link = &(*note->link)->next;
+        note->next = NULL;
+        *note->link = note;
+}
+
+void cancel_note_set(struct cancel_note *note, struct cancel *cancel, const char *format, ...)
+{
+        cancel_note_clear(note);
+        if (cancel == NULL)
+                return;
+        va_list arguments;
+        va_start(arguments, format);
+        note->text = g_strdup_vprintf(format, arguments);
+        va_end(arguments);
+        note->since_ns = clock_monotonic_ns();
+        note->cancel = cancel;
+        uv_mutex_lock(&cancel->mutex);
+        note_append(cancel, note);
+        uv_mutex_unlock(&cancel->mutex);
+}
+
+void cancel_note_clear(struct cancel_note *note)
+{
+        struct cancel *cancel = g_steal_pointer(&note->cancel);
+        if (cancel == NULL)
+                return;
+        uv_mutex_lock(&cancel->mutex);
+        char *text = note_remove(note);
+        uv_mutex_unlock(&cancel->mutex);
+        g_free(text);
+}
+
+char *cancel_waits_for(struct cancel *cancel, int64_t *ret_since_ns)
+{
+        char *text = NULL;
+        uv_mutex_lock(&cancel->mutex);
+        const struct cancel_note *oldest = cancel->notes;
+        unsigned n_others = 0;
+        for (const struct cancel_note *note = oldest; note != NULL && note->next != NULL; note = note->next)
+                n_others++;
+        if (oldest != NULL) {
+                text = n_others == 0 ? g_strdup(oldest->text)
+                                     : g_strdup_printf("%s, and %u more", oldest->text, n_others);
+                *ret_since_ns = oldest->since_ns;
+        }
+        uv_mutex_unlock(&cancel->mutex);
+        return text;
 }

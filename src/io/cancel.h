@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct cancel;
 typedef void (*cancel_fn)(void *data);
@@ -28,3 +29,19 @@ unsigned long cancel_watch(struct cancel *cancel, cancel_fn fn, void *data);
 // True: fn has not been called and will not be. False: it was, or is being called just now in another thread, so data
 // must stay valid (let the watcher own a reference).
 bool cancel_unwatch(struct cancel *cancel, unsigned long id);
+
+// ---- what the work waits for just now, for a list of running calls
+
+// Lies with whoever waits; zeroed: nothing. As many as there are things waited for at the same time.
+struct cancel_note {
+        struct cancel *cancel; // NULL: it says nothing
+        struct cancel_note *next, **link;
+        char *text;
+        int64_t since_ns;
+};
+// Says it, in place of what the note said before. The token must outlive the note. cancel NULL: nothing is said.
+void cancel_note_set(struct cancel_note *note, struct cancel *cancel, const char *format, ...) G_GNUC_PRINTF(3, 4);
+void cancel_note_clear(struct cancel_note *note);
+// What has been waited for longest, and how many others there are; NULL: nothing. The caller frees. ret_since_ns:
+// CLOCK_MONOTONIC.
+char *cancel_waits_for(struct cancel *cancel, int64_t *ret_since_ns);

@@ -178,6 +178,28 @@ static void cancel_calls_each_watcher_once(void)
         g_assert_true(error_is(error, ERROR_CANCELED));
 }
 
+static void cancel_says_what_is_waited_for(void)
+{
+        AUTO(cancel) cancel = cancel_new();
+        struct cancel_note first = {0}, second = {0};
+        int64_t first_ns = 0, since_ns = 0;
+        g_assert_null(cancel_waits_for(cancel, &since_ns));
+        cancel_note_set(&first, cancel, "shim %d", 1);
+        cancel_note_set(&second, cancel, "shim %d", 2);
+        g_autofree char *both = cancel_waits_for(cancel, &first_ns);
+        g_assert_cmpstr(both, ==, "shim 1, and 1 more");
+        cancel_note_set(&first, cancel, "its end"); // anew: it waits less long than the other
+        cancel_note_clear(&first);
+        cancel_note_clear(&first);
+        g_autofree char *one = cancel_waits_for(cancel, &since_ns);
+        g_assert_cmpstr(one, ==, "shim 2");
+        g_assert_cmpint(first_ns, <=, since_ns);
+        cancel_note_clear(&second);
+        g_assert_null(cancel_waits_for(cancel, &since_ns));
+        cancel_note_set(&first, NULL, "nobody asks");
+        cancel_note_clear(&first);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -188,5 +210,6 @@ int main(int argc, char **argv)
         g_test_add_func("/lane/starts_a_thread_while_others_are_busy", lane_starts_a_thread_while_others_are_busy);
         g_test_add_func("/waiter/times_out", waiter_times_out);
         g_test_add_func("/cancel/calls_each_watcher_once", cancel_calls_each_watcher_once);
+        g_test_add_func("/cancel/says_what_is_waited_for", cancel_says_what_is_waited_for);
         return g_test_run();
 }

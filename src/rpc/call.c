@@ -23,6 +23,7 @@ static struct rpc_stream *stream_of(struct rpc_exchange *exchange)
 static void destroy(struct rpc_exchange *exchange)
 {
         struct rpc_call *call = call_of(exchange);
+        rpc_calls_remove(rpc_server_calls(exchange->connection->server), call);
         arena_free(call->arena);
         rpc_exchange_done(exchange);
         g_free(call);
@@ -93,6 +94,11 @@ const char *rpc_call_method_name(const struct rpc_call *call)
 int64_t rpc_call_started_ns(const struct rpc_call *call)
 {
         return call->started_ns;
+}
+
+struct rpc_peer rpc_call_peer(const struct rpc_call *call)
+{
+        return call->exchange.connection->peer;
 }
 
 // NULL and *error set if it is larger than the peer accepts.
@@ -265,6 +271,22 @@ static struct rpc_call *call_new(struct rpc_connection *connection, const struct
         return call;
 }
 
+// The client's deadline or the method's own limit, whichever comes first.
+static void set_deadline(struct rpc_call *call, int64_t timeout_ns)
+{
+        struct rpc_exchange *exchange = &call->exchange;
+        int64_t limit_ns = call->method->limit_ms * NS_PER_MS;
+        if (limit_ns > 0 && (timeout_ns < 0 || timeout_ns > limit_ns)) {
+                timeout_ns = limit_ns;
+                exchange->limit_ms = call->method->limit_ms;
+        }
+        if (timeout_ns < 0)
+                return;
+        exchange->deadline_ns =
+                timeout_ns > INT64_MAX - 1 - call->started_ns ? INT64_MAX - 1 : call->started_ns + timeout_ns;
+        rpc_exchange_start_timer(exchange);
+}
+
 struct rpc_exchange *rpc_call_start(
         struct rpc_connection *connection, const struct rpc_incoming *incoming, GError **error)
 {
@@ -288,12 +310,8 @@ struct rpc_exchange *rpc_call_start(
         call->arena = g_steal_pointer(&arena);
         call->metadata = incoming->metadata;
         call->exchange.stream = incoming->stream;
-        if (incoming->timeout_ns > 0) {
-                int64_t now_ns = clock_monotonic_ns();
-                call->exchange.deadline_ns =
-                        incoming->timeout_ns > INT64_MAX - 1 - now_ns ? INT64_MAX - 1 : now_ns + incoming->timeout_ns;
-                rpc_exchange_start_timer(&call->exchange);
-        }
+        set_deadline(call, incoming->timeout_ns);
+        rpc_calls_add(rpc_server_calls(connection->server), call);
         const struct rpc_server_options *options = rpc_server_options(connection->server);
         if (options->on_call_start != NULL)
                 options->on_call_start(options->data, call);

@@ -234,7 +234,10 @@ static void on_deadline(void *data)
 {
         struct rpc_exchange *exchange = data;
         exchange->timer = NULL;
-        end_now(exchange, g_error_new_literal(SKIFF_ERROR, ERROR_DEADLINE_EXCEEDED, "context deadline exceeded"), true);
+        GError *error = g_error_new_literal(SKIFF_ERROR, ERROR_DEADLINE_EXCEEDED, "context deadline exceeded");
+        if (exchange->limit_ms > 0)
+                g_prefix_error(&error, "not done within the %g s that the method may take: ", exchange->limit_ms / 1e3);
+        end_now(exchange, error, true);
 }
 
 void rpc_exchange_start_timer(struct rpc_exchange *exchange)

@@ -5,6 +5,8 @@
 // before its handler sees it.
 #include "rpc/internal.h"
 
+#include "base/clock.h"
+
 #include <string.h>
 
 enum { EVENTS_PER_TURN = 16 };
@@ -60,6 +62,7 @@ void rpc_exchange_schedule(struct rpc_exchange *exchange)
         if (exchange->scheduled || next_event(exchange) == EVENT_NONE)
                 return;
         exchange->scheduled = true;
+        exchange->since_ns = clock_monotonic_ns();
         submit(rpc_exchange_ref(exchange));
 }
 
@@ -140,7 +143,9 @@ static void deliver(void *data)
         for (int i = 0; i < EVENTS_PER_TURN; i++) {
                 uv_mutex_lock(lock);
                 enum event event = next_event(exchange);
-                exchange->scheduled = event != EVENT_NONE;
+                exchange->scheduled = exchange->delivering = event != EVENT_NONE;
+                exchange->was_handled |= exchange->delivering;
+                exchange->since_ns = clock_monotonic_ns();
                 struct rpc_in *in = take_event(exchange, event);
                 uv_mutex_unlock(lock);
                 if (event == EVENT_NONE) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // gRPC from end to end: calls, many of them, and how connections end.
+#include "base/clock.h"
 #include "rpc/grpc_fixture.h"
 
 #include <string.h>
+#include <unistd.h>
 
 // ---- unary calls
 
@@ -53,6 +55,25 @@ static void test_deadline_ends_both_sides(struct grpc_fixture *f, gconstpointer 
         g_assert_error(error, SKIFF_ERROR, ERROR_DEADLINE_EXCEEDED);
         g_assert_cmpstr(error->message, ==, "context deadline exceeded");
         ASSERT_CALL(f, "Echo", "still", "there", "still/5");
+}
+
+static void test_limit_of_a_method_ends_calls_without_a_deadline(struct grpc_fixture *f, gconstpointer data)
+{
+        ASSERT_CALL(
+                f, "Brief", "", "", "4 not done within the 0.03 s that the method may take: context deadline exceeded");
+        g_assert_cmpuint(atomic_load(&f->service.n_held), ==, 1);
+
+        AUTO(arena) arena = arena_new();
+        g_autoptr(GError) error = NULL;
+        Google__Protobuf__Any message = grpc_any("", "", 0);
+        struct rpc_request request = grpc_request_to("Brief", &message);
+        request.timeout_ns = 3600 * NS_PER_SECOND; // farther away
+        g_assert_null(rpc_client_call_wait(f->client, &request, arena, &error));
+        g_assert_true(g_str_has_prefix(error->message, "not done within"));
+        g_clear_error(&error);
+        request.timeout_ns = 1;
+        g_assert_null(rpc_client_call_wait(f->client, &request, arena, &error));
+        g_assert_cmpstr(error->message, ==, "context deadline exceeded");
 }
 
 static void test_cancel_token_ends_the_call(struct grpc_fixture *f, gconstpointer data)
@@ -128,6 +149,63 @@ static void test_hundreds_of_connections(struct grpc_fixture *f, gconstpointer d
         f->client = first;
 }
 
+// ---- the list of calls
+
+static void add_line(void *data, const struct rpc_call *call)
+{
+        int64_t since_ns;
+        g_autofree char *waits_for = rpc_call_waits_for(call, &since_ns);
+        struct rpc_peer peer = rpc_call_peer(call);
+        g_assert_cmpint(peer.pid, ==, getpid());
+        g_assert_cmpuint(peer.uid, ==, getuid());
+        g_assert_cmpint(rpc_call_started_ns(call), <=, since_ns);
+        g_assert_cmpint(since_ns, <=, clock_monotonic_ns());
+        g_string_append_printf(data, "%s waits for %s%s\n", rpc_call_method_name(call), waits_for,
+                cancel_is_set(rpc_call_cancel(call)) ? ", cancelled" : "");
+}
+
+// Waits until the list is that: how far a thread is, nobody is told.
+static void wait_for_list(struct grpc_fixture *f, const char *expected)
+{
+        for (;;) {
+                g_autoptr(GString) list = g_string_new(NULL);
+                rpc_server_each_call(f->server, add_line, list);
+                if (strcmp(list->str, expected) == 0)
+                        return;
+                uv_sleep(1);
+        }
+}
+
+static void test_list_says_what_calls_wait_for(struct grpc_fixture *f, gconstpointer data)
+{
+        struct grpc_answer hold = {.waiter = waiter_new()}, keep = {.waiter = waiter_new()};
+        struct grpc_seen chat = {0};
+        Google__Protobuf__Any message = grpc_any("the kettle", "", 0);
+        AUTO(cancel) cancel = cancel_new();
+        struct rpc_request request = grpc_request_to("Hold", &message);
+        request.cancel = cancel;
+        rpc_client_call(f->client, &request, grpc_on_done, &hold);
+        wait_for_list(f, "Hold waits for the kettle\n");
+        request.method = "Keep";
+        rpc_client_call(f->client, &request, grpc_on_done, &keep);
+        wait_for_list(f, "Hold waits for the kettle\nKeep waits for its answer\n");
+        struct rpc_client_stream *stream = grpc_open_stream(f, "Chat", RPC_BIDI_STREAM, NULL, &chat);
+        wait_for_list(f, "Hold waits for the kettle\nKeep waits for its answer\nChat waits for messages\n");
+        rpc_client_stream_half_close(stream);
+        waiter_wait(chat.ended, -1);
+        // The client goes; the handler that does not mind stays in the list.
+        cancel_trigger(cancel, ERROR_CANCELED, "enough");
+        wait_for_list(f, "Keep waits for its answer, cancelled\n");
+        rpc_call_fail(atomic_load(&f->service.kept), g_error_new_literal(SKIFF_ERROR, ERROR_ABORTED, "too late"));
+        wait_for_list(f, "");
+        waiter_wait(hold.waiter, -1);
+        waiter_wait(keep.waiter, -1);
+        waiter_free(hold.waiter);
+        waiter_free(keep.waiter);
+        rpc_client_stream_unref(stream);
+        grpc_seen_done(&chat);
+}
+
 // ---- ends
 
 static void test_drain_lets_calls_finish(struct grpc_fixture *f, gconstpointer data)
@@ -178,10 +256,12 @@ int main(int argc, char **argv)
         ADD(unknown_service_is_named);
         ADD(metadata_arrives);
         ADD(deadline_ends_both_sides);
+        ADD(limit_of_a_method_ends_calls_without_a_deadline);
         ADD(cancel_token_ends_the_call);
         ADD(messages_up_to_the_limit_pass);
         ADD(thousands_of_calls_wait_at_once);
         ADD(hundreds_of_connections);
+        ADD(list_says_what_calls_wait_for);
         ADD(drain_lets_calls_finish);
         ADD(client_that_goes_cancels_its_calls);
         return g_test_run();

@@ -95,6 +95,7 @@ struct rpc_connection {
         struct rpc_budget budget;
         struct rpc_budget *total;           // the server's; NULL: none
         struct rpc_connection *prev, *next; // in the server's list; loop
+        struct rpc_peer peer;               // server
 
         uv_mutex_t lock;
         struct rpc_exchange *ready_first, **ready_last;
@@ -170,6 +171,7 @@ struct rpc_exchange {
         struct loop_timer *timer;
         bool timer_started;
         int64_t deadline_ns; // CLOCK_MONOTONIC; INT64_MAX: none
+        unsigned limit_ms;   // the deadline is the method's, so long after the start; 0: the client's
         unsigned n_received; // messages
         // Under the connection's lock.
         struct rpc_exchange *next_ready;
@@ -186,8 +188,11 @@ struct rpc_exchange {
         struct rpc_in *in_first, **in_last;
         size_t handled_bytes; // not yet given back to the peer's window
         bool scheduled, opened, paused, half_closed, writable;
-        bool ended;   // the end event comes after what was received …
-        bool dropped; // … or before it
+        bool delivering;  // its handler runs
+        bool was_handled; // it ran before
+        int64_t since_ns; // when the last of these two changed; 0: not yet
+        bool ended;       // the end event comes after what was received …
+        bool dropped;     // … or before it
         bool end_delivered;
 };
 
@@ -254,6 +259,8 @@ struct rpc_call {
         const char *const *metadata; // key, value, …, NULL
         struct rpc_in *request;      // unary
         int64_t started_ns;
+        struct rpc_call *prev, *next; // in the server's list, under its lock
+        bool is_listed;
         void *state;     // of a stream's handler
         bool state_open; // its open was called
 };
@@ -293,6 +300,14 @@ const struct rpc_server_options *rpc_server_options(const struct rpc_server *ser
 // A service of that name, on that connection's protocol. NULL: none.
 const struct rpc_service *rpc_server_find(
         struct rpc_server *server, const struct rpc_connection *connection, const char *service, void **ret_object);
+// The list of calls: from the start to the end of their memory.
+struct rpc_calls {
+        uv_mutex_t lock;
+        struct rpc_call *first, *last;
+};
+struct rpc_calls *rpc_server_calls(struct rpc_server *server);
+void rpc_calls_add(struct rpc_calls *calls, struct rpc_call *call);
+void rpc_calls_remove(struct rpc_calls *calls, struct rpc_call *call);
 struct rpc_server *rpc_server_ref(struct rpc_server *server);
 void rpc_server_unref(struct rpc_server *server);
 // Budget bytes were given back while connections wait for them: wakes them. Threads: any.

@@ -46,6 +46,9 @@ struct rpc_method {
         const char *name; // "Get"
         enum rpc_kind kind;
         enum lane lane; // on which the callback runs
+        // A call whose client sets no nearer deadline ends after this with DEADLINE_EXCEEDED; 0: it may take any time.
+        // Longer than any call takes that gets on with its work.
+        unsigned limit_ms;
         const ProtobufCMessageDescriptor *request, *response;
         // RPC_UNARY: answers the call with rpc_call_reply or rpc_call_fail before it returns, or keeps it for later.
         void (*unary)(struct rpc_call *call, void *service);
@@ -59,12 +62,12 @@ struct rpc_service {
 };
 
 // A row of a method table: RPC_METHOD_UNARY("Get", LANE_FAST, images__get_image_request, images__get_image_response,
-// on_get)
-#define RPC_METHOD_UNARY(method_name, method_lane, request_prefix, response_prefix, function)                          \
+// on_get, .limit_ms = 60000)
+#define RPC_METHOD_UNARY(method_name, method_lane, request_prefix, response_prefix, function, ...)                     \
         {                                                                                                              \
                 .name = (method_name), .kind = RPC_UNARY, .lane = (method_lane),                                       \
                 .request = &request_prefix##__descriptor, .response = &response_prefix##__descriptor,                  \
-                .unary = (function),                                                                                   \
+                .unary = (function), __VA_ARGS__                                                                       \
         }
 #define RPC_METHOD_STREAM(method_name, method_kind, method_lane, request_prefix, response_prefix, handler)             \
         {                                                                                                              \
@@ -89,6 +92,18 @@ int64_t rpc_call_deadline_ns(const struct rpc_call *call);
 const char *rpc_call_service_name(const struct rpc_call *call);
 const char *rpc_call_method_name(const struct rpc_call *call);
 int64_t rpc_call_started_ns(const struct rpc_call *call); // CLOCK_MONOTONIC
+
+// Who is at the other end: the process that has connected, as the kernel tells (it may have gone, or have given the
+// socket away). pid 0: not known, as from another pid namespace.
+struct rpc_peer {
+        int pid;
+        unsigned uid; // UINT32_MAX: not known
+};
+struct rpc_peer rpc_call_peer(const struct rpc_call *call);
+
+// What keeps the call from its end just now: what its handler has noted at the cancel token, else what the RPC layer
+// knows. The caller frees. ret_since_ns: CLOCK_MONOTONIC.
+char *rpc_call_waits_for(const struct rpc_call *call, int64_t *ret_since_ns);
 
 // Answer, once. The response is packed at once and stays the caller's; the error is taken and freed. Both drop the
 // reference that the handler got with the call: it is not to be touched afterwards.

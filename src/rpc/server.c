@@ -41,6 +41,7 @@ struct rpc_server {
         struct rpc_server_options options;
         struct rpc_budget total;
         atomic_bool starved;
+        struct rpc_calls calls;
         GArray *entries; // struct entry
         GPtrArray *listeners;
         struct rpc_connection *connections;
@@ -71,6 +72,7 @@ struct rpc_server *rpc_server_new(struct loop *loop, struct lanes *lanes, const 
         if (own->keepalive_ms == 0)
                 own->keepalive_ms = DEFAULT_KEEPALIVE_MS;
         server->total.cap = own->max_total_queue_bytes;
+        uv_mutex_init(&server->calls.lock);
         server->entries = g_array_new(FALSE, FALSE, sizeof(struct entry));
         server->listeners = g_ptr_array_new();
         return server;
@@ -86,6 +88,8 @@ void rpc_server_unref(struct rpc_server *server)
 {
         if (atomic_fetch_sub_explicit(&server->refs, 1, memory_order_acq_rel) != 1)
                 return;
+        g_assert(server->calls.first == NULL);
+        uv_mutex_destroy(&server->calls.lock);
         g_array_unref(server->entries);
         g_ptr_array_unref(server->listeners);
         g_free(server);
@@ -102,6 +106,11 @@ void rpc_server_free(struct rpc_server *server)
 const struct rpc_server_options *rpc_server_options(const struct rpc_server *server)
 {
         return &server->options;
+}
+
+struct rpc_calls *rpc_server_calls(struct rpc_server *server)
+{
+        return &server->calls;
 }
 
 // ---- services
@@ -184,6 +193,15 @@ struct rpc_connection_options rpc_server_connection_options(
         };
 }
 
+static struct rpc_peer peer_of(int fd)
+{
+        struct ucred credentials;
+        socklen_t length = sizeof credentials;
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0)
+                return (struct rpc_peer){0, UINT32_MAX};
+        return (struct rpc_peer){credentials.pid, credentials.uid};
+}
+
 void rpc_server_add_connection(struct rpc_server *server, enum rpc_protocol protocol, int fd)
 {
         if (server->draining || server->n_connections >= server->options.max_connections ||
@@ -194,7 +212,9 @@ void rpc_server_add_connection(struct rpc_server *server, enum rpc_protocol prot
         struct rpc_connection *(*connection_new)(struct rpc_server * server, int fd) =
                 protocol == RPC_GRPC ? rpc_h2_server_new : rpc_ttrpc_server_new;
         g_assert(connection_new != NULL); // else the program was linked without that protocol
+        struct rpc_peer peer = peer_of(fd);
         struct rpc_connection *connection = connection_new(server, fd);
+        connection->peer = peer;
         connection->next = server->connections;
         if (connection->next != NULL)
                 connection->next->prev = connection;

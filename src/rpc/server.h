@@ -17,7 +17,7 @@ struct rpc_server_options {
         size_t max_connection_queue_bytes; // received, not handled yet, per connection; 0: 32 MiB
         size_t max_total_queue_bytes;      // the same, all together; 0: 256 MiB
         unsigned keepalive_ms;             // silence after which a gRPC client is pinged; 0: 2 hours, as in Go
-        // Called before the dispatch of each call, in the loop's thread; NULL: none. For the debug list and metrics.
+        // Called before the dispatch of each call, in the loop's thread; NULL: none. For metrics.
         void (*on_call_start)(void *data, struct rpc_call *call);
         // Called once for each of these, in the loop's thread, when the client has the answer or is gone; the handler
         // of a cancelled call may still run then. status is NULL for OK.
@@ -35,6 +35,10 @@ void rpc_server_add(struct rpc_server *server, const struct rpc_service *service
 bool rpc_server_listen(struct rpc_server *server, enum rpc_protocol protocol, int fd, GError **error);
 // Takes a connected socket (the shim's ttrpc connection, tests).
 void rpc_server_add_connection(struct rpc_server *server, enum rpc_protocol protocol, int fd);
+
+// Calls fn for each call and stream under way, the oldest first, and for those whose client is gone while their handler
+// still works. fn must not answer, wait or keep the call. Threads: any.
+void rpc_server_each_call(struct rpc_server *server, void (*fn)(void *data, const struct rpc_call *call), void *data);
 
 // Stops listening, sends GOAWAY, waits for the calls under way (streams are cancelled), for timeout_ms at most; then
 // cancels what is left, closes and calls done.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // See test_service.h. A held call is answered from its cancel token's watcher, which owns nothing but the call's
-// reference: as services keep calls for later.
+// reference: as services keep calls for later. It says of itself that it waits for what its request names.
 #include "rpc/test_service.h"
 
 #include "google/protobuf/any.pb-c.h"
@@ -47,19 +47,34 @@ static void on_detail(struct rpc_call *call, void *object)
         rpc_call_fail_with_details(call, g_error_new_literal(SKIFF_ERROR, ERROR_ABORTED, "see details"), details, 1);
 }
 
+struct held {
+        struct rpc_call *call;
+        struct cancel_note note;
+};
+
 static void on_held_cancelled(void *data)
 {
-        struct rpc_call *call = data;
-        rpc_call_fail(call, g_error_new_literal(SKIFF_ERROR, ERROR_CANCELED, "context canceled"));
+        struct held *held = data;
+        cancel_note_clear(&held->note);
+        rpc_call_fail(held->call, g_error_new_literal(SKIFF_ERROR, ERROR_CANCELED, "context canceled"));
 }
 
 static void on_hold(struct rpc_call *call, void *object)
 {
         struct test_service *service = object;
+        const char *what = any_of(rpc_call_request(call))->type_url;
+        AUTO(cancel) cancel = cancel_ref(rpc_call_cancel(call));
+        struct held *held = arena_new0(rpc_call_arena(call), struct held);
+        held->call = call;
+        if (*what != 0)
+                cancel_note_set(&held->note, cancel, "%s", what);
         atomic_fetch_add(&service->n_held, 1);
-        struct cancel *cancel = cancel_ref(rpc_call_cancel(call));
-        cancel_watch(cancel, on_held_cancelled, call);
-        cancel_unref(cancel);
+        cancel_watch(cancel, on_held_cancelled, held);
+}
+
+static void on_keep(struct rpc_call *call, void *object)
+{
+        atomic_store(&((struct test_service *)object)->kept, call);
 }
 
 static void on_large(struct rpc_call *call, void *object)
@@ -211,7 +226,7 @@ static const struct rpc_stream_handler stuck = {
         .close = on_close,
 };
 
-#define UNARY(name, function) RPC_METHOD_UNARY(name, LANE_FAST, google__protobuf__any, google__protobuf__any, function)
+#define UNARY(name, ...) RPC_METHOD_UNARY(name, LANE_FAST, google__protobuf__any, google__protobuf__any, __VA_ARGS__)
 #define STREAM(name, kind, handler)                                                                                    \
         RPC_METHOD_STREAM(name, kind, LANE_FAST, google__protobuf__any, google__protobuf__any, handler)
 static const struct rpc_method methods[] = {
@@ -219,6 +234,8 @@ static const struct rpc_method methods[] = {
         UNARY("Fail", on_fail),
         UNARY("Detail", on_detail),
         UNARY("Hold", on_hold),
+        UNARY("Brief", on_hold, .limit_ms = TEST_SERVICE_BRIEF_MS),
+        UNARY("Keep", on_keep),
         UNARY("Large", on_large),
         UNARY("Metadata", on_metadata),
         STREAM("Count", RPC_SERVER_STREAM, &count),
