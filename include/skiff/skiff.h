@@ -7,6 +7,7 @@
 
 #include <skiff/client.h>
 #include <skiff/container.h>
+#include <skiff/debug.h>
 #include <skiff/error.h>
 #include <skiff/event.h>
 #include <skiff/image.h>

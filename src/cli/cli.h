@@ -27,6 +27,7 @@ struct command {
         bool hidden; // another name of a command that is listed
 };
 
+int command_debug(struct cli *cli, const struct command *command, int argc, char **argv);
 int command_events(struct cli *cli, const struct command *command, int argc, char **argv);
 int command_exec(struct cli *cli, const struct command *command, int argc, char **argv);
 int command_export(struct cli *cli, const struct command *command, int argc, char **argv);
@@ -77,8 +78,9 @@ void table_row(struct table *table, ...) G_GNUC_NULL_TERMINATED;
 // Prints and frees.
 void table_print(struct table *table);
 
-// "3 minutes ago"; "4.1MB". The caller frees.
+// "3 minutes ago"; "0.4s", "12m05s"; "4.1MB". The caller frees.
 char *format_age(int64_t at_ns);
+char *format_duration(int64_t duration_ns);
 char *format_size(int64_t bytes);
 
 // ---- where the output of detached runs is kept

@@ -26,6 +26,7 @@ static const struct command commands[] = {
         {"tag", "IMAGE NAME", "give an image a further name", command_tag, true},
         {"events", "[FILTER…]", "show what happens, as it happens", command_events, false},
         {"namespaces", "[ls | create NAME | rm NAME]", "list, make and remove namespaces", command_namespaces, false},
+        {"debug", "calls", "show what the daemon is doing", command_debug, false},
         {"version", "", "show the versions of skiff and of the daemon", command_version, false},
 };
 

@@ -85,6 +85,16 @@ char *format_age(int64_t at_ns)
         return g_strdup("just now");
 }
 
+char *format_duration(int64_t duration_ns)
+{
+        int64_t seconds = duration_ns / 1000000000;
+        if (seconds < 60)
+                return g_strdup_printf("%.1fs", (double)(duration_ns / 100000000) / 10);
+        if (seconds < 3600)
+                return g_strdup_printf("%dm%02ds", (int)(seconds / 60), (int)(seconds % 60));
+        return g_strdup_printf("%" G_GINT64_FORMAT "h%02dm", seconds / 3600, (int)(seconds / 60 % 60));
+}
+
 char *format_size(int64_t bytes)
 {
         static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};

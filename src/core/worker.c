@@ -29,6 +29,7 @@ struct worker {
         char *name;
         struct cancel *cancel;
         unsigned long cancel_watch;
+        struct cancel_note note;
         int64_t timeout_ms;
         pid_t pid;
         // The loop's thread:
@@ -182,6 +183,7 @@ static void end_if_over(struct worker *worker)
                 return;
         if (worker->timer != NULL)
                 loop_timer_stop(g_steal_pointer(&worker->timer));
+        cancel_note_clear(&worker->note);
         if (worker->cancel != NULL && cancel_unwatch(worker->cancel, worker->cancel_watch))
                 worker_unref(worker);
         strand_submit(worker->strand, end, worker); // with the loop's reference
@@ -271,6 +273,7 @@ static void start_on_loop(void *data)
         worker->exit_watch = loop_watch_start(worker->loop, worker->child.pidfd, UV_READABLE, on_exit_event, worker);
         if (worker->timeout_ms > 0)
                 worker->timer = loop_timer_start(worker->loop, (uint64_t)worker->timeout_ms, on_timeout, worker);
+        cancel_note_set(&worker->note, worker->cancel, "the worker %s (pid %d)", worker->name, (int)worker->pid);
         if (worker->cancel != NULL)
                 worker->cancel_watch = cancel_watch(worker->cancel, on_cancel, worker_ref(worker));
 }

@@ -14,6 +14,7 @@
 #include "io/lanes.h"
 #include "io/loop.h"
 #include "rpc/server.h"
+#include "services/debug.h"
 #include "sys/spawn.h"
 
 #include <fcntl.h>
@@ -33,6 +34,8 @@ struct daemon {
         struct lanes *lanes;
         struct plugin_set *plugins;
         struct rpc_server *server;
+        size_t max_message_bytes; // of gRPC
+        struct debug_service debug;
         struct idle *idle;
         uv_signal_t terminate, interrupt, child;
         struct loop_timer *reap_again;
@@ -102,12 +105,14 @@ static void add_service(void *data, const char *id, void *instance)
                 rpc_server_add(daemon->server, service->service, service->object, service->protocols);
 }
 
-static void find_message_limit(void *data, const char *id, void *instance)
+static void read_listener(void *data, const char *id, void *instance)
 {
         const struct listener *listener = instance;
-        size_t *max_message_bytes = data;
-        if (listener->protocol == RPC_GRPC)
-                *max_message_bytes = listener->max_message_bytes;
+        struct daemon *daemon = data;
+        if (listener->protocol != RPC_GRPC)
+                return;
+        daemon->max_message_bytes = listener->max_message_bytes;
+        daemon->debug.owner = listener->uid;
 }
 
 static void serve_listener(void *data, const char *id, void *instance)
@@ -127,12 +132,15 @@ static void on_call_end(void *data, struct rpc_call *call, const GError *status)
 
 static bool serve(struct daemon *daemon, GError **error)
 {
-        struct rpc_server_options options = {.on_call_end = on_call_end, .data = daemon};
-        plugin_set_each(daemon->plugins, PLUGIN_SERVER, find_message_limit, &options.max_message_bytes);
+        plugin_set_each(daemon->plugins, PLUGIN_SERVER, read_listener, daemon);
+        struct rpc_server_options options = {
+                .max_message_bytes = daemon->max_message_bytes, .on_call_end = on_call_end, .data = daemon};
         daemon->idle = idle_new(daemon->loop, daemon->lanes);
         daemon->server = rpc_server_new(daemon->loop, daemon->lanes, &options);
         plugin_set_each(daemon->plugins, PLUGIN_GRPC, add_service, daemon);
         plugin_set_each(daemon->plugins, PLUGIN_TTRPC, add_service, daemon);
+        daemon->debug.server = daemon->server;
+        rpc_server_add(daemon->server, &debug_service_table, &daemon->debug, RPC_GRPC);
         plugin_set_each(daemon->plugins, PLUGIN_SERVER, serve_listener, daemon);
         if (daemon->error == NULL)
                 return true;

@@ -59,14 +59,15 @@ static int listen_unix(const char *path, uid_t uid, gid_t gid, GError **error)
 
 static void *init_listener(struct plugin_host *host, enum rpc_protocol protocol, const char *address, GError **error)
 {
-        int fd = listen_unix(
-                address, (uid_t)plugin_host_config_int(host, "uid"), (gid_t)plugin_host_config_int(host, "gid"), error);
+        uid_t uid = (uid_t)plugin_host_config_int(host, "uid");
+        int fd = listen_unix(address, uid, (gid_t)plugin_host_config_int(host, "gid"), error);
         if (fd < 0)
                 return NULL;
         struct listener *listener = g_new0(struct listener, 1);
         listener->protocol = protocol;
         listener->address = g_strdup(address);
         listener->fd = fd;
+        listener->uid = uid;
         return listener;
 }
 

@@ -19,6 +19,7 @@ struct watcher {
 struct cancel {
         atomic_int references;
         atomic_bool set;
+        struct cancel *of; // where notes go instead; NULL: here
         uv_mutex_t mutex;
         struct watcher *watchers; // this and the rest under mutex
         unsigned long last_id;
@@ -32,6 +33,13 @@ struct cancel *cancel_new(void)
         atomic_init(&cancel->references, 1);
         g_assert(uv_mutex_init(&cancel->mutex) == 0);
         return cancel;
+}
+
+struct cancel *cancel_new_part(struct cancel *of)
+{
+        struct cancel *part = cancel_new();
+        part->of = of != NULL ? cancel_ref(of) : NULL;
+        return part;
 }
 
 struct cancel *cancel_ref(struct cancel *cancel)
@@ -49,6 +57,7 @@ void cancel_unref(struct cancel *cancel)
                 g_free(watcher);
         }
         g_assert(cancel->notes == NULL);
+        cancel_unref(cancel->of);
         g_clear_error(&cancel->reason);
         uv_mutex_destroy(&cancel->mutex);
         g_free(cancel);
@@ -144,6 +153,8 @@ void cancel_note_set(struct cancel_note *note, struct cancel *cancel, const char
         cancel_note_clear(note);
         if (cancel == NULL)
                 return;
+        while (cancel->of != NULL)
+                cancel = cancel->of;
         va_list arguments;
         va_start(arguments, format);
         note->text = g_strdup_vprintf(format, arguments);

@@ -14,6 +14,9 @@ struct cancel;
 typedef void (*cancel_fn)(void *data);
 
 struct cancel *cancel_new(void);
+// Another token for the same work, that can be triggered by itself (it is not when `of` is): what is noted at it, see
+// below, is noted at `of`. of may be NULL.
+struct cancel *cancel_new_part(struct cancel *of);
 struct cancel *cancel_ref(struct cancel *cancel);
 void cancel_unref(struct cancel *cancel);
 DEFINE_AUTO(cancel, cancel_unref)

@@ -196,6 +196,12 @@ static void cancel_says_what_is_waited_for(void)
         g_assert_cmpint(first_ns, <=, since_ns);
         cancel_note_clear(&second);
         g_assert_null(cancel_waits_for(cancel, &since_ns));
+        AUTO(cancel) part = cancel_new_part(cancel);
+        cancel_note_set(&first, part, "a part");
+        g_autofree char *of_part = cancel_waits_for(cancel, &since_ns);
+        g_assert_cmpstr(of_part, ==, "a part");
+        cancel_trigger(part, ERROR_CANCELED, "alone");
+        g_assert_false(cancel_is_set(cancel));
         cancel_note_set(&first, NULL, "nobody asks");
         cancel_note_clear(&first);
 }

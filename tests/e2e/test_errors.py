@@ -12,6 +12,7 @@ from conftest import ANY_RUNTIME, collect
 from harness import proc
 from harness.api import fails, message, to_any
 from harness.clients import finish
+from harness.runtimes import gated_runtime
 
 Code = grpc.StatusCode
 
@@ -79,17 +80,8 @@ def test_a_client_that_is_killed_leaves_a_container_that_can_be_removed(ctr, run
     ctr("containers", "rm", "c1").ok()
 
 
-def gated_runtime(directory, command):
-    """An OCI runtime whose command waits until something was written to a FIFO; that and its path."""
-    gate, runtime = directory / "gate", directory / "runtime"
-    os.mkfifo(gate)
-    runtime.write_text(f'#!/bin/sh\ncase " $* " in *" {command} "*) read x <{gate};; esac\nexec {ANY_RUNTIME} "$@"\n')
-    runtime.chmod(0o755)
-    return gate, runtime
-
-
 def test_create_waits_until_a_dead_shims_container_is_removed(any_ctr, image, daemon, tmp_path):
-    gate, runtime = gated_runtime(tmp_path, "delete")
+    gate, runtime = gated_runtime(tmp_path, "delete", ANY_RUNTIME)
     any_ctr("run", "-d", "--runc-binary", runtime, image, "c1", "sleep", "1000").ok()
     init = int(any_ctr("tasks", "ls").ok().rows[0][1])
     proc.kill(proc.stat(init)[2])
@@ -105,7 +97,7 @@ def test_create_waits_until_a_dead_shims_container_is_removed(any_ctr, image, da
 
 @pytest.mark.skiff_only
 def test_a_runtime_that_hangs_in_create_is_undone_after_the_deadline(any_ctr, api, image, daemon, tmp_path):
-    _, runtime = gated_runtime(tmp_path, "create")
+    _, runtime = gated_runtime(tmp_path, "create", ANY_RUNTIME)
     any_ctr("containers", "create", image, "c1", "true").ok()
     rootfs = api.snapshots.Mounts(snapshotter="overlayfs", key="c1").mounts
     options = to_any(message("containerd.runc.v1.Options")(binary_name=str(runtime)))
@@ -117,7 +109,7 @@ def test_a_runtime_that_hangs_in_create_is_undone_after_the_deadline(any_ctr, ap
 
 @pytest.mark.skiff_only
 def test_a_runtime_that_hangs_in_exec_does_not_keep_the_container(any_ctr, api, image, daemon, tmp_path):
-    _, runtime = gated_runtime(tmp_path, "exec")
+    _, runtime = gated_runtime(tmp_path, "exec", ANY_RUNTIME)
     any_ctr("run", "-d", "--runc-binary", runtime, image, "c1", "sleep", "1000").ok()
     spec = message("google.protobuf.Any")(type_url="process", value=b'{"args":["true"],"cwd":"/"}')
     api.tasks.Exec(container_id="c1", exec_id="e", spec=spec)

@@ -34,7 +34,7 @@ static void abort_bundle(void *data)
 
 static void on_abort_shutdown(void *data, const ProtobufCMessage *response, const GError *error)
 {
-        op_work(data, abort_bundle);
+        op_work(data, abort_bundle, "the removal of its bundle");
 }
 
 static void on_abort_clean_up(void *data, const ProtobufCMessage *response, const GError *error)
@@ -42,7 +42,7 @@ static void on_abort_clean_up(void *data, const ProtobufCMessage *response, cons
         struct op *op = data;
         if (error != NULL)
                 log_warn("failed to clean up after create", "id", op->create->id, "error", error->message);
-        op_work(op, abort_bundle);
+        op_work(op, abort_bundle, "the removal of its bundle");
 }
 
 static void abort_by_force(void *data)
@@ -60,14 +60,14 @@ static void on_abort_delete(void *data, const ProtobufCMessage *response, const 
         bool is_alone = shim_n_references(op->task->shim) == 1;
         if (error != NULL && !error_is(error, ERROR_NOT_FOUND) && is_alone) {
                 log_warn("shim cannot undo a create", "id", op->create->id, "error", error->message);
-                op_work(op, abort_by_force);
+                op_work(op, abort_by_force, "the clean-up after its shim");
                 return;
         }
         ShimV3__ShutdownRequest request = SHIM_V3__SHUTDOWN_REQUEST__INIT;
         request.id = (char *)op->create->id;
         struct shim_call call = {op->create->namespace_, "Shutdown", &request.base,
                 &google__protobuf__empty__descriptor, ABORT_TIMEOUT_NS, NULL};
-        shim_call(op->task->shim, &call, on_abort_shutdown, op);
+        op_call_shim(op, &call, on_abort_shutdown);
 }
 
 // op->error says why. On the loop.
@@ -75,14 +75,14 @@ static void abort_create(struct op *op)
 {
         op->task->phase = TASK_REMOVING;
         if (op->task->shim == NULL) {
-                op_work(op, abort_bundle);
+                op_work(op, abort_bundle, "the removal of its bundle");
                 return;
         }
         ShimV3__DeleteRequest request = SHIM_V3__DELETE_REQUEST__INIT;
         request.id = (char *)op->create->id;
         struct shim_call call = {op->create->namespace_, "Delete", &request.base, &shim_v3__delete_response__descriptor,
                 ABORT_TIMEOUT_NS, NULL};
-        shim_call(op->task->shim, &call, on_abort_delete, op);
+        op_call_shim(op, &call, on_abort_delete);
 }
 
 static void on_created(void *data, const ProtobufCMessage *response, const GError *error)
@@ -151,7 +151,7 @@ static void call_create(struct op *op)
         }
         struct shim_call call = {create->namespace_, "Create", &request.base,
                 &shim_v3__create_task_response__descriptor, 0, op->call.cancel};
-        shim_call(op->task->shim, &call, on_created, op);
+        op_call_shim(op, &call, on_created);
 }
 
 static void on_started(void *data, struct shim_started *started, const GError *error)
@@ -215,6 +215,7 @@ static void make_bundle(void *data)
                 return;
         }
         struct shim_program_options options = manager_shim_options(op->manager, task->binary);
+        op_waits_for(op, "the start of its shim");
         shim_start(&options, task->bundle, options_of(op->create), op->manager->lanes, on_started, op);
 }
 
@@ -228,6 +229,7 @@ void create_retry(void *data)
         }
         struct task *other = manager_find(op->manager, create->namespace_, create->id);
         if (other != NULL && (other->phase == TASK_CLEANING || other->phase == TASK_REMOVING)) {
+                op_waits_for(op, "the removal of an earlier task of its name");
                 g_queue_push_tail(&other->successors, op); // no client sees it any more
                 return;
         }
@@ -238,7 +240,7 @@ void create_retry(void *data)
         }
         op->task = task_ref(task_new(op->manager, create->namespace_, create->id));
         op->task->phase = TASK_CREATING;
-        op_work(op, make_bundle);
+        op_work(op, make_bundle, "its bundle");
 }
 
 static void begin_create(void *data)

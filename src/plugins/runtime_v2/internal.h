@@ -7,6 +7,7 @@
 #include "core/event.h"
 #include "core/plugin.h"
 #include "core/task.h"
+#include "io/cancel.h"
 #include "io/lanes.h"
 #include "io/loop.h"
 #include "plugins/runtime_v2/shim.h"
@@ -73,6 +74,7 @@ struct op {
         ShimV3__DeleteResponse deleted; // what remove answers
         Google__Protobuf__Timestamp deleted_at;
         struct loop_timer *timer;
+        struct cancel_note note; // what it waits for
 };
 
 // ---- manager.c
@@ -100,10 +102,16 @@ struct op *op_new(struct manager *manager, task_done_fn done, void *data);
 void op_finish(struct op *op, const ProtobufCMessage *response, const GError *error);
 // The same with op->error.
 void op_fail(struct op *op);
+// Says in the list of calls what the operation waits for from now on.
+void op_waits_for(struct op *op, const char *what);
 // Runs run(op) once no other operation has the task's turn.
 void op_take_turn(struct op *op, loop_fn run);
-// Does work on a SLOW worker, then done on the loop.
-void op_work(struct op *op, lane_fn work);
+// Does work on a SLOW worker, which posts what follows to the loop.
+void op_work(struct op *op, lane_fn work, const char *what);
+// A call to the task's shim for the operation: done(op, …).
+void op_call_shim(struct op *op, const struct shim_call *call, task_done_fn done);
+// Leaves it to the clean-up after the task's shim to answer.
+void op_wait_for_clean_up(struct op *op);
 void task_call(struct task_runtime *runtime, const struct task_call *call, task_done_fn done, void *data);
 
 // ---- create.c, remove.c, cleanup.c, load.c

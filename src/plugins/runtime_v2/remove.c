@@ -43,7 +43,7 @@ static void on_end_timeout(void *data)
         op->timer = NULL;
         op->task->closing = NULL;
         log_warn("shim still runs after its shutdown", "id", op->call.id);
-        op_work(op, end_and_remove);
+        op_work(op, end_and_remove, "the removal of its bundle");
 }
 
 void remove_shut_down(struct op *op)
@@ -53,10 +53,11 @@ void remove_shut_down(struct op *op)
         if (shim_is_closed(task->shim) || shim_n_references(task->shim) > 1) {
                 loop_timer_stop(g_steal_pointer(&op->timer));
                 task->closing = NULL;
-                op_work(op, remove_bundle);
+                op_work(op, remove_bundle, "the removal of its bundle");
                 return;
         }
         task->closing = op;
+        op_waits_for(op, "its shim's end");
         if (op->timer == NULL)
                 op->timer = loop_timer_start(op->manager->loop, END_TIMEOUT_MS, on_end_timeout, op);
 }
@@ -72,7 +73,7 @@ static void shut_down(struct op *op)
         request.id = (char *)op->call.id;
         struct shim_call call = {op->call.namespace_, "Shutdown", &request.base, &google__protobuf__empty__descriptor,
                 SHUTDOWN_TIMEOUT_NS, NULL};
-        shim_call(op->task->shim, &call, on_shutdown, op);
+        op_call_shim(op, &call, on_shutdown);
 }
 
 static void on_deleted(void *data, const ProtobufCMessage *response, const GError *error)
@@ -80,7 +81,7 @@ static void on_deleted(void *data, const ProtobufCMessage *response, const GErro
         struct op *op = data;
         // It died in this moment: the clean-up removes everything and tells the exit.
         if (op->task->phase != TASK_LIVE || (error != NULL && shim_is_closed(op->task->shim))) {
-                g_queue_push_tail(&op->task->waits, op);
+                op_wait_for_clean_up(op);
                 return;
         }
         if (error != NULL && !error_is(error, ERROR_NOT_FOUND)) {
@@ -111,7 +112,7 @@ static void run_remove(void *data)
 {
         struct op *op = data;
         if (op->task->phase == TASK_CLEANING) {
-                g_queue_push_tail(&op->task->waits, op);
+                op_wait_for_clean_up(op);
                 return;
         }
         if (op->task->phase != TASK_LIVE) {
@@ -123,7 +124,7 @@ static void run_remove(void *data)
         request.id = (char *)op->call.id;
         struct shim_call call = {op->call.namespace_, "Delete", &request.base, &shim_v3__delete_response__descriptor,
                 op->call.timeout_ns, op->call.cancel};
-        shim_call(op->task->shim, &call, on_deleted, op);
+        op_call_shim(op, &call, on_deleted);
 }
 
 static void begin_remove(void *data)

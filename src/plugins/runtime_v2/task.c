@@ -108,6 +108,12 @@ struct op *op_new(struct manager *manager, task_done_fn done, void *data)
         return op;
 }
 
+void op_waits_for(struct op *op, const char *what)
+{
+        const char *id = op->create != NULL ? op->create->id : op->call.id;
+        cancel_note_set(&op->note, op->call.cancel, "task %s: %s", id, what);
+}
+
 struct turn {
         struct op *op;
         loop_fn run;
@@ -132,6 +138,7 @@ void op_take_turn(struct op *op, loop_fn run)
                 run(op);
                 return;
         }
+        op_waits_for(op, "its turn after other calls");
         struct turn *turn = g_new(struct turn, 1);
         *turn = (struct turn){op, run};
         g_queue_push_tail(&task->queue, turn);
@@ -139,6 +146,7 @@ void op_take_turn(struct op *op, loop_fn run)
 
 void op_finish(struct op *op, const ProtobufCMessage *response, const GError *error)
 {
+        cancel_note_clear(&op->note);
         op->done(op->data, response, error);
         if (op->queued)
                 give_turn(op->task);
@@ -155,9 +163,23 @@ void op_fail(struct op *op)
         op_finish(op, NULL, op->error);
 }
 
-void op_work(struct op *op, lane_fn work)
+void op_work(struct op *op, lane_fn work, const char *what)
 {
+        op_waits_for(op, what);
         lanes_submit(op->manager->lanes, LANE_SLOW, work, op);
+}
+
+void op_call_shim(struct op *op, const struct shim_call *call, task_done_fn done)
+{
+        g_autofree char *what = g_strdup_printf("the shim's answer to %s", call->method);
+        op_waits_for(op, what);
+        shim_call(op->task->shim, call, done, op);
+}
+
+void op_wait_for_clean_up(struct op *op)
+{
+        op_waits_for(op, "the clean-up after its shim");
+        g_queue_push_tail(&op->task->waits, op);
 }
 
 // ---- calls
@@ -167,7 +189,7 @@ static void on_answer(void *data, const ProtobufCMessage *response, const GError
         struct op *op = data;
         bool gone = op->task->phase == TASK_CLEANING || shim_is_closed(op->task->shim);
         if (error != NULL && op->call.method == TASK_WAIT && gone && !error_is(error, ERROR_CANCELED)) {
-                g_queue_push_tail(&op->task->waits, op);
+                op_wait_for_clean_up(op);
                 return;
         }
         op_finish(op, response, error);
@@ -195,7 +217,7 @@ static void pass_on(void *data)
                 .timeout_ns = op->call.timeout_ns,
                 .cancel = op->call.cancel,
         };
-        shim_call(op->task->shim, &call, on_answer, op);
+        op_call_shim(op, &call, on_answer);
 }
 
 static void begin_call(void *data)
@@ -205,7 +227,7 @@ static void begin_call(void *data)
         struct task *task = manager_find(op->manager, op->call.namespace_, op->call.id);
         op->task = task != NULL ? task_ref(task) : NULL;
         if (task != NULL && task->phase == TASK_CLEANING && op->call.method == TASK_WAIT)
-                g_queue_push_tail(&task->waits, op);
+                op_wait_for_clean_up(op);
         else if (task != NULL && methods[op->call.method].ordered)
                 op_take_turn(op, pass_on);
         else

@@ -93,6 +93,7 @@ static void answer(struct operation *operation)
         if (operation->request == NULL)
                 return;
         operation->request = NULL;
+        cancel_note_clear(&operation->flush_note);
         operation->done(operation->data, operation->error);
         operation_unref(operation);
 }
@@ -166,6 +167,7 @@ static void end(struct operation *operation)
         struct stream *awaited[] = {request->progress,
                 request->destination.kind == TRANSFER_EXPORT_STREAM ? request->destination.stream : NULL};
         operation->n_unflushed = 1;
+        cancel_note_set(&operation->flush_note, request->cancel, "the client, to read the end of its streams");
         for (size_t i = 0; i < G_N_ELEMENTS(awaited); i++) {
                 if (awaited[i] == NULL)
                         continue;
@@ -252,7 +254,7 @@ void operation_start(struct transfer_service *service, const struct transfer_req
         operation->strand = strand_new(service->lanes, LANE_SLOW);
         operation->scope = request->scope;
         operation->arena = arena_new();
-        operation->stop = cancel_new();
+        operation->stop = cancel_new_part(request->cancel);
         operation->progress = progress_new(operation, request->progress);
         operation->next = first;
         operation_submit(operation, begin, operation);

@@ -69,6 +69,7 @@ struct operation {
         operation_fn on_close;          // last step, after success and failure; gives one hold back, maybe later
         unsigned n_unflushed;           // streams whose client has not read all
         struct loop_timer *flush_timer; // the loop's
+        struct cancel_note flush_note;
         void *state;
         void (*state_free)(void *state);
 };

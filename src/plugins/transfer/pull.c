@@ -22,6 +22,7 @@ struct pull {
         struct stream *auth;
         GQueue questions; // of host names; the first one has been asked
         bool ended, closing;
+        struct cancel_note note; // while the fetcher runs
 };
 
 static void pull_free(void *data)
@@ -143,6 +144,7 @@ static void on_fetcher_end(void *data)
         struct pull *pull = data;
         struct operation *operation = pull->operation;
         pull->ended = true;
+        cancel_note_clear(&pull->note);
         if (pull->closing) {
                 operation_release(operation);
         } else if (!operation_failed(operation)) {
@@ -252,6 +254,8 @@ static bool start_fetcher(struct pull *pull, GError **error)
                         .data = pull,
                 },
                 error);
+        if (pull->fetcher != NULL)
+                cancel_note_set(&pull->note, operation->stop, "skiff-fetch for %s", pull->source->reference);
         return pull->fetcher != NULL;
 }
 
