@@ -14,7 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { OUTPUT_TIMEOUT_MS = 10000 };
+enum { OUTPUT_TIMEOUT_MS = 10000, INSISTENT_INTERRUPTS = 3, INSISTENT_US = 2000000 };
 
 struct attach {
         struct cli *cli;
@@ -24,6 +24,8 @@ struct attach {
         sigset_t before;
         bool raw;
         struct termios terminal;
+        unsigned interrupts; // typed one right after the other
+        int64_t interrupted_us;
 };
 
 static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT};
@@ -101,12 +103,26 @@ static void resize(struct attach *attach, struct skiff_process *process)
                 skiff_process_resize(process, columns, rows, NULL); // one that has ended has no size
 }
 
+// The first process of a container ignores what it does not handle, so that an interrupt may do nothing at all: who
+// types it several times in a row means it.
+static bool is_insistent(struct attach *attach, const struct signalfd_siginfo *info)
+{
+        if (info->ssi_signo != SIGINT || info->ssi_code != SI_KERNEL)
+                return false;
+        int64_t now_us = g_get_monotonic_time();
+        attach->interrupts = now_us - attach->interrupted_us <= INSISTENT_US ? attach->interrupts + 1 : 1;
+        attach->interrupted_us = now_us;
+        return attach->interrupts >= INSISTENT_INTERRUPTS;
+}
+
 static void forward_signals(struct attach *attach, struct skiff_process *process)
 {
         struct signalfd_siginfo info;
         while (read(attach->signals, &info, sizeof(info)) == sizeof(info)) {
                 if (info.ssi_signo == SIGWINCH)
                         resize(attach, process);
+                else if (is_insistent(attach, &info))
+                        skiff_process_kill(process, SIGKILL, false, NULL);
                 else
                         skiff_process_kill(process, (int)info.ssi_signo, false, NULL);
         }

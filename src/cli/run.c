@@ -282,12 +282,12 @@ static void flags_done(struct flags *flags)
 }
 
 static const char details[] =
-        "The image must have been pulled or imported. Attached, skiff stays until the command has ended and exits with "
-        "its\n"
-        "code; SIGINT, SIGTERM and others are passed on to it. Detached (-d), what it writes is kept in\n"
-        "/var/log/skiff/NAMESPACE/NAME.log (or below SKIFF_LOG_DIR), which skiff logs shows and skiff rm removes.\n\n"
-        "Exit codes of skiff's own: 125 it failed, 126 the command cannot be executed, 127 there is no such "
-        "command.\n\n"
+        "The image must have been pulled or imported. Attached, skiff stays until the command has ended\n"
+        "and exits with its code; SIGINT, SIGTERM and others are passed on to it, and ^C typed three\n"
+        "times kills it. Detached (-d), what it writes is kept in /var/log/skiff/NAMESPACE/NAME.log\n"
+        "(or below SKIFF_LOG_DIR), which skiff logs shows and skiff rm removes.\n\n"
+        "Exit codes of skiff's own: 125 it failed, 126 the command cannot be executed, 127 there is\n"
+        "no such command.\n\n"
         "  skiff run --rm -it alpine sh\n"
         "  skiff run -d --name web -v ./site:/www:ro --memory 64m busybox httpd -f -h /www\n";
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`skiff`, the command line, and through it libskiff: what a person types, what it answers, and what is left."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -189,6 +190,24 @@ def test_signals_are_passed_on(skiff, runtime):
     child.send_signal(signal.SIGTERM)
     code, out, _ = finish(child)
     assert (code, out) == (9, "got\n")
+
+
+def test_a_process_that_ignores_interrupts_is_killed_by_the_third(skiff, runtime):
+    """As pid 1 it ignores what it does not handle. Typed ones alone count: programs may send as many as they like."""
+    terminal = skiff.terminal("run", "--rm", "--oci-runtime", runtime, SHORT, "sh", "-c", "trap 'echo got' INT; echo up; while :; do sleep 0.05; done")
+    try:
+        terminal.read_until("up\r\n")
+        for _ in range(4):
+            terminal.child.send_signal(signal.SIGINT)
+            terminal.read_until("got\r\n")
+        while terminal.child.poll() is None:
+            terminal.write("\x03")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                terminal.child.wait(0.2)
+        assert terminal.wait() == 137
+    finally:
+        terminal.close()
+    assert skiff("ps", "-aq").out == ""
 
 
 def test_fifos_of_a_killed_run_are_removed_by_a_later_one(skiff, runtime):
