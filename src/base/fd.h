@@ -4,6 +4,7 @@
 // on. Threads: any.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
 static inline int fd_take(int *fd)
@@ -18,6 +19,17 @@ static inline void fd_close(int *fd)
 {
         if (*fd >= 0)
                 close(fd_take(fd));
+}
+
+// Puts /dev/null where 0, 1 or 2 is closed, so that no file or socket which is opened later has that number and is
+// written to as output or log. The first thing that a program does which people start.
+static inline void fd_open_standard(void)
+{
+        int fd;
+        do
+                fd = open("/dev/null", O_RDWR);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        fd_close(&fd);
 }
 
 #define fd_auto __attribute__((cleanup(fd_close)))

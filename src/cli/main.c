@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 
 #include <errno.h>
 #include <locale.h>
@@ -106,6 +107,7 @@ static bool parse_first_options(struct cli *cli, int *argc, char ***argv, int *r
 
 int main(int argc, char **argv)
 {
+        fd_open_standard();
         setlocale(LC_CTYPE, "");
         struct cli cli = {0};
         int code;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // skiffd's command line is containerd's: flags, and `config default|dump|migrate`.
+#include "base/fd.h"
 #include "base/log.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
@@ -110,6 +111,7 @@ static bool run_config_command(struct config *config, const struct options *opti
 
 int main(int argc, char **argv)
 {
+        fd_open_standard();
         struct options options = {0};
         AUTO(config) config = config_new();
         g_autoptr(GError) error = NULL;

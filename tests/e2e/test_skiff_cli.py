@@ -229,6 +229,14 @@ def test_fifos_of_a_killed_run_are_removed_by_a_later_one(skiff, runtime):
     assert not again()
 
 
+def test_closed_descriptors_are_not_taken_for_others(skiff, runtime):
+    """What is opened next gets the lowest free number: the connection must not become standard output."""
+    command = f"exec {skiff.path} run --rm -i --oci-runtime {runtime} {SHORT} sh -c 'cat; echo out; echo err >&2; exit 3' "
+    for closed, out, err in [("<&-", "out\n", "err\n"), (">&-", "", "err\n"), ("2>&-", "out\n", ""), ("<&- >&- 2>&-", "", "")]:
+        got = proc.run(["sh", "-c", command + closed], stdin=b"", env=skiff.environment)
+        assert (got.code, got.out, got.err) == (3, out, err), closed
+
+
 def test_an_endless_writer_ends_with_its_reader(skiff, runtime):
     child = skiff.start(*f"run --rm --oci-runtime {runtime} {SHORT} yes".split())
     assert child.stdout.read(4) == b"y\ny\n"
