@@ -7,6 +7,7 @@
 #include "daemon/daemon.h"
 #include "daemon/plugins.h"
 
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,7 @@ static bool run_config_command(struct config *config, const struct options *opti
 int main(int argc, char **argv)
 {
         fd_open_standard();
+        setlocale(LC_CTYPE, "");
         struct options options = {0};
         AUTO(config) config = config_new();
         g_autoptr(GError) error = NULL;
@@ -124,7 +126,7 @@ int main(int argc, char **argv)
                 good = load(config, &options, &error) && override(config, &options, &error) &&
                        configure_log(config, &error) && daemon_run(config, &error);
         if (!good)
-                fprintf(stderr, "skiffd: %s\n", error->message);
+                fprintf(stderr, "skiffd: %s%s\n", error->message, geteuid() != 0 ? " (skiffd has to run as root)" : "");
         free_options(&options);
         return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings that are skiff's own: the user that workers become, and the limits of layers."""
+"""What docs/operations.md says of settings that are skiff's own, and of how the daemon is started."""
 
+import os
 import pathlib
+import socket
+import stat
+import subprocess
 import threading
 
 import pytest
-from conftest import IMAGE, best_ctr
+from conftest import ANY_RUNTIME, IMAGE, best_ctr
 
 from harness import env, images, proc
 from harness.clients import finish
@@ -64,3 +68,67 @@ def test_the_shim_of_containerd(own_daemon, archive):
         ctr("tasks", "delete", "-f", "c1")
         ctr("containers", "rm", "c1")
     assert ctr("run", "--rm", IMAGE, "c2", "sh", "-c", "echo out; exit 3").code == 3
+
+
+def test_environment_and_sockets_of_shims(own_daemon, archive, tmp_path):
+    settings = f'[plugins."io.containerd.runtime.v2.task"]\nenv = ["SHIM_TEST=here"]\nsocket_dir = "{tmp_path}/sockets"\n'
+    daemon = own_daemon(more_config=settings)
+    ctr = best_ctr(daemon)
+    ctr("images", "import", archive).ok()
+    ctr("run", "-d", "--runc-binary", ANY_RUNTIME, IMAGE, "c1", "sleep", "1000").ok()
+    shim = proc.stat(int(ctr("tasks", "ls").ok().rows[0][1]))[2]
+    assert b"SHIM_TEST=here" in pathlib.Path(f"/proc/{shim}/environ").read_bytes().split(b"\0")
+    assert any(stat.S_ISSOCK(p.stat().st_mode) for p in (tmp_path / "sockets").iterdir())
+    ctr("tasks", "delete", "-f", "c1").ok()
+    ctr("containers", "rm", "c1").ok()
+    assert not list((tmp_path / "sockets").iterdir())
+
+
+def test_the_socket_is_roots_or_a_groups(own_daemon):
+    def owner(daemon):
+        status = daemon.socket.stat()
+        return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+    assert owner(own_daemon()) == (0o660, 0, 0)
+    assert owner(own_daemon(more_config="[grpc]\ngid = 54321\n")) == (0o660, 0, 54321)
+
+
+def test_commit_sync(own_daemon, archive):
+    daemon = own_daemon(more_config='[plugins."io.containerd.service.v1.snapshots-service"]\ncommit_sync = "lazy"\n')
+    ctr = best_ctr(daemon)
+    ctr("images", "import", archive).ok()
+    ctr("run", "--rm", "--runc-binary", ANY_RUNTIME, IMAGE, "c1", "true").ok()
+    daemon = own_daemon(more_config='[plugins."io.containerd.service.v1.snapshots-service"]\ncommit_sync = "never"\n')
+    assert 'commit_sync is \\"never\\", must be \\"full\\" or \\"lazy\\"' in daemon.log()
+
+
+def test_the_service_manager_is_told(own_daemon, tmp_path):
+    """The unit is of type notify."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        daemon = own_daemon(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert b"READY=1" in manager.recv(4096).split(b"\n")
+        daemon.stop()
+        assert b"STOPPING=1" in manager.recv(4096).split(b"\n")
+
+
+def test_closed_descriptors_are_not_taken_for_others(tmp_path):
+    """Or the log would go into whatever file is opened first."""
+    command = f'exec "{env.daemon_program()}" --root "$0/root" --state "$0/state" --address "$0/d.sock" <&- >&- 2>&-'
+    child = proc.spawn(["sh", "-c", command, tmp_path], start_new_session=True)
+    try:
+        proc.wait_until((tmp_path / "d.sock").exists, what="the socket")
+        assert [os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    finally:
+        child.terminate()
+        assert finish(child)[0] == 0
+
+
+def test_without_rights_it_says_so(tmp_path):
+    command = [env.daemon_program(), "--root", tmp_path / "root", "--state", tmp_path / "state", "--address", tmp_path / "d.sock"]
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    got = subprocess.run(["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *command], capture_output=True, text=True, timeout=30, check=False)
+    assert got.returncode == 1 and "as root" in got.stderr

@@ -44,7 +44,9 @@ class Daemon:
         # Namespaces are unique to a daemon, because they name control groups, which belong to the whole machine.
         self.namespace = f"e2e-{secrets.token_hex(4)}-{Daemon.count}"
         self.namespaces = {self.namespace}
-        self.environment = dict(os.environ, **(environment or {}))
+        self.environment = dict(os.environ)
+        self.environment.pop("NOTIFY_SOCKET", None)
+        self.environment.update(environment or {})
         self.child = None
         self.extra = set()
         disabled = ", ".join(f'"{p}"' for p in _CRI)
@@ -66,7 +68,6 @@ class Daemon:
         environment = dict(self.environment)
         environment.setdefault("SKIFF_LIBEXEC", env.libexec_path())
         environment["PATH"] = f"{env.GO_BIN}:{environment['PATH']}"
-        environment.pop("NOTIFY_SOCKET", None)
         options = "--config {0}/config.toml --root {0}/root --state {0}/state --address {0}/d.sock --log-level debug"
         with open(self.log_path, "ab") as log:
             self.child = proc.spawn(
