@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct tx;
@@ -58,6 +59,9 @@ struct metadata_ops {
         // Says that this transaction took a reference away. As in containerd, changes of labels or targets do not say
         // so: what they set free goes with the next collection, and clients rely on that it is not at once.
         void (*mark_removed)(struct tx *tx);
+        // The whole check of the database, on a snapshot beside everything else. DATA_LOSS with what was found;
+        // CANCELED once *stop is true.
+        bool (*check)(struct metadata *metadata, const atomic_bool *stop, GError **error);
 };
 
 struct metadata {

@@ -120,6 +120,8 @@ bool reserve_database(const char *path, GError **error);
 // Once SQLite has made the log.
 bool reserve_log(const char *path, GError **error);
 
+bool store_check(struct metadata *metadata, const atomic_bool *stop, GError **error);
+
 // ---- the tables of functions
 
 extern const struct namespace_ops store_namespaces;

@@ -283,6 +283,7 @@ static const struct metadata_ops ops = {
         .touched_end = on_touched_end,
         .touched = on_touched,
         .mark_removed = on_mark_removed,
+        .check = store_check,
 };
 
 // ---- opening and closing
@@ -369,25 +370,4 @@ void store_close(struct metadata *metadata)
         uv_mutex_destroy(&store->mutex);
         g_free(store->path);
         g_free(store);
-}
-
-static bool check(struct tx *tx, void *data, GError **error)
-{
-        g_autoptr(GString) findings = g_string_new(NULL);
-        struct query query;
-        if (!query_start(&query, tx, error, "PRAGMA integrity_check(20)", ""))
-                return false;
-        while (query_row(&query)) {
-                const char *line = (const char *)sqlite3_column_text(query.statement, 0);
-                if (strcmp(line, "ok") != 0)
-                        g_string_append_printf(findings, "%s%s", findings->len > 0 ? "; " : "", line);
-        }
-        if (!query_end(&query, error))
-                return false;
-        return findings->len == 0 || error_fail(error, ERROR_DATA_LOSS, "metadata is damaged: %s", findings->str);
-}
-
-bool store_check(struct metadata *metadata, GError **error)
-{
-        return metadata_read(metadata, check, NULL, error);
 }

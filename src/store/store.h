@@ -10,6 +10,3 @@
 // FAILED_PRECONDITION if another process has it open, or a newer skiffd wrote it; DATA_LOSS if it is damaged.
 struct metadata *store_open(const char *path, GError **error);
 void store_close(struct metadata *metadata);
-
-// SQLite's own check of the whole database, on a snapshot beside everything else; DATA_LOSS with its findings.
-bool store_check(struct metadata *metadata, GError **error);

@@ -21,6 +21,20 @@ static void reopen(struct store_fixture *fixture)
 
 // ---- steps that the tests put together
 
+static void run_sql(struct store_fixture *fixture, const char *sql)
+{
+        sqlite3 *db;
+        g_assert_cmpint(sqlite3_open(fixture->path, &db), ==, SQLITE_OK);
+        g_assert_cmpint(sqlite3_exec(db, sql, NULL, NULL, NULL), ==, SQLITE_OK);
+        sqlite3_close(db);
+}
+
+static bool check(struct store_fixture *fixture, GError **error)
+{
+        static const atomic_bool stop;
+        return fixture->metadata->ops->check(fixture->metadata, &stop, error);
+}
+
 static bool insert_image(struct tx *tx, void *data, GError **error)
 {
         struct store_step *step = data;
@@ -276,10 +290,7 @@ static void refuses_a_newer_schema(struct store_fixture *fixture, const void *da
 {
         g_autoptr(GError) error = NULL;
         store_close(g_steal_pointer(&fixture->metadata));
-        sqlite3 *db;
-        g_assert_cmpint(sqlite3_open(fixture->path, &db), ==, SQLITE_OK);
-        g_assert_cmpint(sqlite3_exec(db, "PRAGMA user_version = 1000", NULL, NULL, NULL), ==, SQLITE_OK);
-        sqlite3_close(db);
+        run_sql(fixture, "PRAGMA user_version = 1000");
         g_assert_null(store_open(fixture->path, &error));
         g_assert_error(error, SKIFF_ERROR, ERROR_FAILED_PRECONDITION);
         g_assert_nonnull(strstr(error->message, "a newer skiffd wrote this"));
@@ -295,7 +306,7 @@ static void refuses_a_second_daemon(struct store_fixture *fixture, const void *d
 static void reports_damage(struct store_fixture *fixture, const void *data)
 {
         g_autoptr(GError) error = NULL;
-        g_assert_true(store_check(fixture->metadata, &error));
+        g_assert_true(check(fixture, &error));
         store_close(g_steal_pointer(&fixture->metadata));
         g_assert_true(g_file_set_contents(fixture->path,
                 "this is no database, and longer than a header would be, "
@@ -303,6 +314,40 @@ static void reports_damage(struct store_fixture *fixture, const void *data)
                 -1, NULL));
         g_assert_null(store_open(fixture->path, &error));
         g_assert_error(error, SKIFF_ERROR, ERROR_DATA_LOSS);
+}
+
+static void check_finds_what_no_transaction_leaves(struct store_fixture *fixture, const void *data)
+{
+        g_autoptr(GError) error = NULL;
+        run_sql(fixture,
+                "INSERT INTO snapshots VALUES ('ns', 'overlayfs', 'top', 'b', 'below', 3, NULL, 1, 1, 1, '/d', 0, 0,"
+                " '', '', '', 1);"
+                "INSERT INTO lease_resources VALUES ('ns', 'gone', 'content', 'sha256:aa');");
+        g_assert_false(check(fixture, &error));
+        g_assert_error(error, SKIFF_ERROR, ERROR_DATA_LOSS);
+        g_assert_cmpstr(error->message, ==,
+                "metadata is damaged: snapshot top of ns stands on below, which has no record; "
+                "lease gone of ns holds things and has no record");
+}
+
+static void check_finds_a_damaged_index(struct store_fixture *fixture, const void *data)
+{
+        g_autoptr(GError) error = NULL;
+        // The index then says other things than its table.
+        run_sql(fixture, "INSERT INTO blobs VALUES ('ns', 'sha256:aa', 1, NULL, 1, 1); PRAGMA writable_schema = ON;"
+                         "UPDATE sqlite_schema SET sql = 'CREATE INDEX blobs_by_digest ON blobs (created)' "
+                         "WHERE name = 'blobs_by_digest'");
+        reopen(fixture);
+        g_assert_false(check(fixture, &error));
+        g_assert_error(error, SKIFF_ERROR, ERROR_DATA_LOSS);
+}
+
+static void check_can_be_stopped(struct store_fixture *fixture, const void *data)
+{
+        g_autoptr(GError) error = NULL;
+        static const atomic_bool stop = true;
+        g_assert_false(fixture->metadata->ops->check(fixture->metadata, &stop, &error));
+        g_assert_error(error, SKIFF_ERROR, ERROR_CANCELED);
 }
 
 static void survives_a_kill(struct store_fixture *fixture, const void *data)
@@ -326,7 +371,7 @@ static void survives_a_kill(struct store_fixture *fixture, const void *data)
         }
         reopen(fixture);
         g_assert_cmpuint(n_images(fixture), ==, 15);
-        g_assert_true(store_check(fixture->metadata, NULL));
+        g_assert_true(check(fixture, NULL));
 }
 
 int main(int argc, char **argv)
@@ -347,6 +392,9 @@ int main(int argc, char **argv)
                 {"/store/refuses_a_newer_schema", refuses_a_newer_schema},
                 {"/store/refuses_a_second_daemon", refuses_a_second_daemon},
                 {"/store/reports_damage", reports_damage},
+                {"/store/check_finds_what_no_transaction_leaves", check_finds_what_no_transaction_leaves},
+                {"/store/check_finds_a_damaged_index", check_finds_a_damaged_index},
+                {"/store/check_can_be_stopped", check_can_be_stopped},
         };
         g_test_init(&argc, &argv, NULL);
         for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
