@@ -11,6 +11,7 @@
 #include "core/blob.h"
 #include "core/scope.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct filter;
@@ -23,6 +24,12 @@ struct content_status {
         int64_t total;                  // bytes expected; 0: not known
         const char *expected;           // digest; "": not known
         int64_t started_ns, updated_ns; // wall clock
+};
+
+struct content_check {
+        bool hash;               // compare digests too, which reads everything
+        const atomic_bool *stop; // true: enough
+        unsigned n_damaged;      // what was found
 };
 
 typedef bool (*content_status_fn)(void *data, const struct content_status *status);
@@ -57,7 +64,8 @@ struct content_ops {
                 GError **error);
 
         // Opens a writer, or goes on where the last one with this ref stopped. ALREADY_EXISTS where the namespace has
-        // the expected digest (the scope's lease holds it then), UNAVAILABLE while another writer has the ref.
+        // the expected digest (the scope's lease holds it then), UNAVAILABLE while another writer has the ref. A digest
+        // whose bytes were lost can be written again: the commit then answers ALREADY_EXISTS, and they are there.
         struct content_writer *(*writer)(struct content_store *store, const struct scope *scope,
                 const struct content_expect *expect, GError **error);
         // NOT_FOUND.
@@ -72,6 +80,9 @@ struct content_ops {
         // were found unused, as far as no namespace has taken them again. NULL: whatever no record names.
         bool (*sweep)(
                 struct content_store *store, const char *const *digests, const char *const *backends, GError **error);
+        // Compares the bytes of every digest with its records, beside everything else. Damaged ones are logged,
+        // counted and taken away, so that the next writer brings good ones. CANCELED once it was stopped.
+        bool (*check)(struct content_store *store, struct content_check *check, GError **error);
 };
 
 struct content_store {

@@ -3,6 +3,7 @@
 // Content.Write: the first message names the ref and opens the writer, each message is answered with where the writer
 // stands, a commit ends the stream. The writer is closed before the stream is, so that a client that comes again at
 // once does not find its own ref locked.
+#include "base/fd.h"
 #include "core/convert.h"
 #include "services/content.h"
 #include "services/service.h"
@@ -65,10 +66,10 @@ static bool take_expected(struct writing *writing, const Content__WriteContentRe
                 return true;
         g_free(writing->expected);
         writing->expected = g_strdup(request->expected);
-        AUTO(arena) arena = arena_new();
         const struct scope scope = {writing->namespace_, writing->lease};
-        struct blob blob;
-        if (!writing->store->ops->info(writing->store, &scope, writing->expected, arena, &blob, NULL))
+        int64_t size;
+        fd_auto int fd = writing->store->ops->open(writing->store, &scope, writing->expected, &size, NULL);
+        if (fd < 0)
                 return true;
         close_writer(writing);
         writing->store->ops->abort(writing->store, &scope, writing->ref, NULL); // as good as gone

@@ -10,6 +10,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -160,15 +161,94 @@ static void sweep_removes_what_has_no_record(struct content_fixture *fixture, co
         g_autofree char *path = content_local_blob_path(digest);
         g_autofree char *full = g_build_filename(fixture->directory, "content", path, NULL);
         g_assert_true(g_file_set_contents(full, "stray", -1, NULL));
+        // An ingest that the machine went down in: its files are empty.
+        g_autofree char *torn = g_build_filename(fixture->directory, "content", "ingest", "torn", NULL);
+        g_assert_cmpint(mkdir(torn, 0755), ==, 0);
         AUTO(content_writer) writer = content_suite_open_writer(fixture, &content_suite_one, "kept", 0, NULL);
         content_suite_append(writer, "part");
         g_assert_true(on_disk(fixture, digest));
         g_assert_true(fixture->content->ops->sweep(fixture->content, NULL, NULL, &error));
         g_assert_false(on_disk(fixture, digest));
+        g_assert_false(g_file_test(torn, G_FILE_TEST_EXISTS));
         struct content_status status;
         g_assert_true(fixture->content->ops->status(
                 fixture->content, &content_suite_one, "kept", fixture->arena, &status, &error));
         g_assert_cmpint(status.offset, ==, 4);
+}
+
+static char *file_of(struct content_fixture *fixture, const char *digest)
+{
+        g_autofree char *path = content_local_blob_path(digest);
+        return g_build_filename(fixture->directory, "content", path, NULL);
+}
+
+static unsigned check(struct content_fixture *fixture, bool hash)
+{
+        static const atomic_bool stop;
+        g_autoptr(GError) error = NULL;
+        struct content_check request = {.hash = hash, .stop = &stop};
+        fixture->content->ops->check(fixture->content, &request, &error);
+        g_assert_no_error(error);
+        return request.n_damaged;
+}
+
+// Bytes that were lost: the record says that they are there, but whoever has them may bring them again.
+static void write_again(struct content_fixture *fixture, const char *text)
+{
+        g_autoptr(GError) error = NULL;
+        g_autofree char *digest = content_suite_digest_of(text);
+        AUTO(content_writer) writer =
+                content_suite_open_writer(fixture, &content_suite_one, "again", (int64_t)strlen(text), digest);
+        content_suite_append(writer, text);
+        const struct content_commit commit = {.expected = digest};
+        g_assert_false(writer->ops->commit(writer, &commit, &error));
+        g_assert_error(error, SKIFF_ERROR, ERROR_ALREADY_EXISTS);
+        content_suite_assert_content(fixture, &content_suite_one, text);
+}
+
+static void lost_bytes_can_be_written_again(struct content_fixture *fixture, const void *data)
+{
+        g_autofree char *digest = content_suite_digest_of("hello");
+        g_autofree char *file = file_of(fixture, digest);
+        content_suite_add(fixture, &content_suite_one, "r", "hello");
+        g_assert_cmpint(unlink(file), ==, 0);
+        write_again(fixture, "hello");
+        g_assert_cmpint(truncate(file, 3), ==, 0);
+        write_again(fixture, "hello");
+        const struct content_expect expect = {"r", 5, digest};
+        g_autoptr(GError) error = NULL;
+        g_assert_null(fixture->content->ops->writer(fixture->content, &content_suite_one, &expect, &error));
+        g_assert_error(error, SKIFF_ERROR, ERROR_ALREADY_EXISTS);
+}
+
+static void check_takes_damaged_bytes_away(struct content_fixture *fixture, const void *data)
+{
+        g_autofree char *digest = content_suite_digest_of("hello");
+        g_autofree char *file = file_of(fixture, digest);
+        content_suite_add(fixture, &content_suite_one, "r", "hello");
+        content_suite_add(fixture, &content_suite_two, "r", "good");
+        g_assert_cmpuint(check(fixture, true), ==, 0);
+        g_assert_true(g_file_set_contents(file, "hallo", -1, NULL));
+        g_assert_cmpuint(check(fixture, false), ==, 0); // as many bytes: only hashing tells
+        g_assert_cmpuint(check(fixture, true), ==, 1);
+        g_assert_false(on_disk(fixture, digest));
+        write_again(fixture, "hello");
+        g_assert_true(g_file_set_contents(file, "hell", -1, NULL));
+        g_assert_cmpuint(check(fixture, false), ==, 1);
+        g_assert_false(on_disk(fixture, digest));
+        g_assert_cmpuint(check(fixture, true), ==, 0); // nothing to read is for the sweep to tell
+        write_again(fixture, "hello");
+        content_suite_assert_content(fixture, &content_suite_two, "good");
+}
+
+static void check_can_be_stopped(struct content_fixture *fixture, const void *data)
+{
+        static const atomic_bool stop = true;
+        g_autoptr(GError) error = NULL;
+        struct content_check request = {.hash = true, .stop = &stop};
+        content_suite_add(fixture, &content_suite_one, "r", "hello");
+        g_assert_false(fixture->content->ops->check(fixture->content, &request, &error));
+        g_assert_error(error, SKIFF_ERROR, ERROR_CANCELED);
 }
 
 static bool add_lease(struct tx *tx, void *data, GError **error)
@@ -251,6 +331,9 @@ int main(int argc, char **argv)
         CONTENT_SUITE_ADD(isolated_namespaces_share_nothing);
         CONTENT_SUITE_ADD(bytes_go_with_their_last_record);
         CONTENT_SUITE_ADD(sweep_removes_what_has_no_record);
+        CONTENT_SUITE_ADD(lost_bytes_can_be_written_again);
+        CONTENT_SUITE_ADD(check_takes_damaged_bytes_away);
+        CONTENT_SUITE_ADD(check_can_be_stopped);
         CONTENT_SUITE_ADD(leases_hold_what_is_written);
         content_suite_add_tests(implementer);
         return g_test_run();

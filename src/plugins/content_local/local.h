@@ -65,5 +65,10 @@ bool ingest_remove(struct content_local *local, const char *backend, GError **er
 struct content_writer *local_writer_open(
         struct content_store *store, const struct scope *scope, const struct content_expect *expect, GError **error);
 
+bool content_local_check(struct content_store *store, struct content_check *check, GError **error);
+// Renames a path below the root to removed/NAME; what is there goes with the next content_local_empty_removed. False:
+// it was not there, or could not be moved, which is logged.
+bool content_local_move_out(struct content_local *local, const char *path, const char *name);
+void content_local_empty_removed(struct content_local *local);
 bool content_local_sweep(
         struct content_store *store, const char *const *digests, const char *const *backends, GError **error);

@@ -324,6 +324,7 @@ static const struct content_ops ops = {
         .walk_statuses = on_walk_statuses,
         .abort = on_abort,
         .sweep = content_local_sweep,
+        .check = content_local_check,
 };
 
 // ---- made and freed

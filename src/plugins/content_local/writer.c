@@ -425,6 +425,13 @@ static bool find_ingest(struct tx *tx, struct opening *opening, struct arena *ar
         return true;
 }
 
+// Else its bytes were lost, and can be written again.
+static bool is_whole(struct content_local *local, const struct blob *blob)
+{
+        int64_t size;
+        return content_local_blob_size(local, blob->digest, &size, NULL) && size == blob->size;
+}
+
 static bool prepare(struct tx *tx, void *data, GError **error)
 {
         struct opening *opening = data;
@@ -437,14 +444,16 @@ static bool prepare(struct tx *tx, void *data, GError **error)
         if (opening->expect->expected != NULL && opening->expect->expected[0] != '\0') {
                 struct blob blob;
                 g_autoptr(GError) missing = NULL;
-                if (metadata->blobs->get(tx, scope->namespace_, opening->expect->expected, arena, &blob, &missing)) {
+                bool known =
+                        metadata->blobs->get(tx, scope->namespace_, opening->expect->expected, arena, &blob, &missing);
+                if (known && is_whole(self->local, &blob)) {
                         opening->exists = true;
                         if (lease_hold(metadata, tx, scope, "content", opening->expect->expected, error))
                                 return true;
                         g_prefix_error(error, "unable to lease content: ");
                         return false;
                 }
-                if (!find_shared(tx, opening, &shared, error))
+                if (!known && !find_shared(tx, opening, &shared, error))
                         return false;
         }
         struct ingest ingest;
