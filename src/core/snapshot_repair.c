@@ -60,7 +60,7 @@ static void end_snapshot(struct repair *repair, const GError *error)
         struct snapshotter *snapshotter = repair->options.snapshotter;
         const struct torn *torn = repair->current;
         if (error != NULL)
-                log_error("snapshot was not on disk when the machine went down, and cannot be unpacked again",
+                log_error("snapshot is not whole on disk, and cannot be unpacked again: remove it, and pull its image",
                         "snapshotter", snapshotter->name, "namespace", torn->namespace_, "key", torn->row.key, "blob",
                         torn->row.blob, "error", error->message);
         else
@@ -181,8 +181,8 @@ static void finish(struct repair *repair)
         g_autofree char *n = g_strdup_printf("%u", repair->n_repaired);
         g_autofree char *took =
                 g_strdup_printf("%.1fs", (double)(clock_monotonic_ns() - repair->start_ns) / NS_PER_SECOND);
-        log_warn("unpacked again what was not on disk when the machine went down", "snapshotter",
-                options.snapshotter->name, "snapshots", n, "took", took);
+        log_warn("unpacked again what was not on disk", "snapshotter", options.snapshotter->name, "snapshots", n,
+                "took", took);
         repair_free(repair);
         options.done(options.data);
 }
@@ -203,7 +203,8 @@ static void next_snapshot(struct repair *repair)
 static bool note_torn(void *data, const char *namespace_, const struct snapshot *row)
 {
         struct repair *repair = data;
-        if (!snapshotter_is_torn(repair->options.snapshotter, row))
+        const struct snapshotter *snapshotter = repair->options.snapshotter;
+        if (!snapshotter_is_torn(snapshotter, row) && !snapshotter_is_lost(snapshotter, row))
                 return true;
         struct torn *torn = arena_new0(repair->arena, struct torn);
         *torn = (struct torn){arena_strdup(repair->arena, namespace_), *row};
@@ -227,6 +228,8 @@ static void begin(void *data)
 bool snapshot_repair_start(const struct snapshot_repair_options *options)
 {
         struct snapshotter *snapshotter = options->snapshotter;
+        if (!snapshotter->needs_repair)
+                return false;
         struct repair *repair = g_new0(struct repair, 1);
         g_autoptr(GError) error = NULL;
         repair->options = *options;

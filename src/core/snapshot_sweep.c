@@ -177,25 +177,40 @@ static GHashTable *find_unused(struct snapshotter *snapshotter, GError **error)
         return sweep.directories;
 }
 
+static void remove_all(struct snapshotter *snapshotter, GHashTable *directories)
+{
+        GHashTableIter iter;
+        gpointer directory;
+        g_hash_table_iter_init(&iter, directories);
+        while (g_hash_table_iter_next(&iter, &directory, NULL))
+                remove_now(snapshotter, directory);
+}
+
 bool snapshotter_cleanup(struct snapshotter *snapshotter, GError **error)
 {
         g_autoptr(GHashTable) unused = find_unused(snapshotter, error);
         if (unused == NULL)
                 return false;
-        GHashTableIter iter;
-        gpointer directory;
-        g_hash_table_iter_init(&iter, unused);
-        while (g_hash_table_iter_next(&iter, &directory, NULL))
-                remove_now(snapshotter, directory);
+        remove_all(snapshotter, unused);
         return true;
 }
 
-static void run_cleanup(struct snapshotter_job *job)
+// What an earlier daemon left.
+static void run_first_cleanup(struct snapshotter_job *job)
 {
+        struct snapshotter *snapshotter = job->snapshotter;
         g_autoptr(GError) error = NULL;
-        if (!snapshotter_cleanup(job->snapshotter, &error))
-                log_warn(
-                        "failed to clean up snapshots", "snapshotter", job->snapshotter->name, "error", error->message);
+        g_autoptr(GHashTable) unused = find_unused(snapshotter, &error);
+        if (unused == NULL) {
+                log_warn("failed to clean up snapshots", "snapshotter", snapshotter->name, "error", error->message);
+                return;
+        }
+        remove_all(snapshotter, unused);
+        if (g_hash_table_size(unused) > 0) {
+                g_autofree char *n = g_strdup_printf("%u", g_hash_table_size(unused));
+                log_info("removed directories that no snapshot names", "snapshotter", snapshotter->name, "directories",
+                        n);
+        }
 }
 
 // ---- syncing later
@@ -314,13 +329,17 @@ struct recover {
 static bool check_row(void *data, const char *namespace_, const struct snapshot *row)
 {
         struct recover *recover = data;
-        struct snapshot_driver *driver = recover->snapshotter->driver;
+        struct snapshotter *snapshotter = recover->snapshotter;
+        struct snapshot_driver *driver = snapshotter->driver;
         if (!row->synced)
                 recover->unsynced = true;
-        if (row->directory[0] != '\0' && !snapshotter_is_torn(recover->snapshotter, row) &&
-                !driver->ops->exists(driver, row->directory))
-                log_error("snapshot has no directory", "snapshotter", recover->snapshotter->name, "namespace",
-                        namespace_, "key", row->key, "path", row->directory);
+        if (snapshotter_is_torn(snapshotter, row) || snapshotter_is_lost(snapshotter, row))
+                snapshotter->needs_repair = true;
+        else if (row->directory[0] != '\0' && !driver->ops->exists(driver, row->directory))
+                log_error("snapshot has a record and no directory: what it held is lost; remove it, and pull its image "
+                          "or create its container again",
+                        "snapshotter", snapshotter->name, "namespace", namespace_, "key", row->key, "path",
+                        row->directory);
         return true;
 }
 
@@ -338,6 +357,6 @@ bool snapshotter_recover(struct snapshotter *snapshotter, GError **error)
                 return false;
         if (recover.unsynced)
                 snapshotter_sync_later(snapshotter);
-        snapshotter_submit(snapshotter, run_cleanup, NULL);
+        snapshotter_submit(snapshotter, run_first_cleanup, NULL);
         return true;
 }

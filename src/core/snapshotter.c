@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fieldmask.h"
 #include "core/snapshotter_internal.h"
+#include "sys/boot.h"
 
 #include <string.h>
 
@@ -33,12 +34,11 @@ bool snapshotter_is_torn(const struct snapshotter *snapshotter, const struct sna
         return row->kind == SNAPSHOT_COMMITTED && !row->synced && strcmp(row->boot_id, snapshotter->boot_id) != 0;
 }
 
-static char *read_boot_id(void)
+bool snapshotter_is_lost(const struct snapshotter *snapshotter, const struct snapshot *row)
 {
-        g_autofree char *text = NULL;
-        if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &text, NULL, NULL))
-                return g_strdup("");
-        return g_strdup(g_strstrip(text));
+        const struct snapshot_driver *driver = snapshotter->driver;
+        return row->kind == SNAPSHOT_COMMITTED && row->blob[0] != '\0' &&
+               !driver->ops->exists(snapshotter->driver, row->directory);
 }
 
 struct snapshotter *snapshotter_new(const struct snapshotter_options *options, GError **error)
@@ -46,7 +46,7 @@ struct snapshotter *snapshotter_new(const struct snapshotter_options *options, G
         struct snapshotter *snapshotter = g_new0(struct snapshotter, 1);
         snapshotter->name = g_strdup(options->name);
         snapshotter->lease_type = g_strconcat("snapshots/", options->name, NULL);
-        snapshotter->boot_id = read_boot_id();
+        snapshotter->boot_id = boot_id();
         snapshotter->driver = options->driver;
         snapshotter->metadata = options->metadata;
         snapshotter->exchange = options->exchange;

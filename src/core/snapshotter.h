@@ -26,7 +26,8 @@ struct snapshotter_options {
         bool lazy_sync; // commits answer before their content is on disk
 };
 
-// Looks after what an earlier daemon left: directories without a row are removed, rows without a directory logged.
+// Looks after what an earlier daemon left: directories without a row are removed, rows without a directory logged, if
+// they cannot be repaired (core/snapshot_repair.h).
 struct snapshotter *snapshotter_new(const struct snapshotter_options *options, GError **error);
 // Waits for nothing; jobs that are under way hold what they need.
 void snapshotter_free(struct snapshotter *snapshotter);

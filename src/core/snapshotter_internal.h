@@ -16,6 +16,7 @@ struct snapshotter {
         struct event_exchange *exchange;
         struct lanes *lanes;
         bool lazy_sync;
+        bool needs_repair; // at the start, rows were found whose content is not what they say
 
         uv_mutex_t mutex; // never held across a transaction or a driver's call
         uv_cond_t idle;
@@ -52,4 +53,6 @@ void snapshotter_remove_directory(struct snapshotter *snapshotter, const char *d
 void snapshotter_sync_later(struct snapshotter *snapshotter);
 // Committed before it was on disk, and the machine went down since: the content may be anything.
 bool snapshotter_is_torn(const struct snapshotter *snapshotter, const struct snapshot *row);
+// Whether it is committed, came from one blob and its directory is gone.
+bool snapshotter_is_lost(const struct snapshotter *snapshotter, const struct snapshot *row);
 bool snapshotter_recover(struct snapshotter *snapshotter, GError **error);

@@ -165,9 +165,11 @@ static void note_done(void *data)
         atomic_store((atomic_bool *)data, true);
 }
 
-// Repairs all, and returns which blobs were unpacked, or NULL if there was nothing to do.
+// Starts anew and repairs all; returns which blobs were unpacked, or NULL if there was nothing to do.
 static char *repair(struct fixture *f)
 {
+        snapshotter_free(f->snapshotter);
+        suite_start(f);
         static const struct content_ops content_ops = {.open = open_blob};
         static const struct differ_ops differ_ops = {.apply = apply_blob, .unref = unref_apply};
         struct content_store content = {&content_ops};
@@ -247,10 +249,34 @@ static void torn_snapshots_are_unpacked_again_or_refused(struct fixture *f, gcon
         g_assert_null(third);
 }
 
+static void lost_directories_are_unpacked_again(struct fixture *f, gconstpointer data)
+{
+        if (f->driver == NULL)
+                return;
+        commit_blob(f, "base", "", "sha256:base", "SHA256:BASE");
+        commit_blob(f, "a", "base", "sha256:a", "SHA256:A");
+        suite_prepare(f, "own", "");
+        g_assert_true(suite_write(f, "own", "written", "by hand"));
+        suite_commit(f, "made", "own");
+        wait_until_synced(f, "a");
+        g_assert_true(f->driver->ops->remove(f->driver, suite_stat_of(f, "base").directory, NULL));
+        g_assert_true(f->driver->ops->remove(f->driver, suite_stat_of(f, "made").directory, NULL));
+        g_autofree char *applied = repair(f);
+        g_assert_cmpstr(applied, ==, "sha256:base "); // a is there, and nobody knows what was in made
+        suite_view(f, "v", "base");
+        suite_assert_reads(f, "v", "base", "whole");
+        suite_assert_reads(f, "v", "rest", NULL);
+        suite_view(f, "w", "a");
+        suite_assert_reads(f, "w", "a", "torn");
+        g_autofree char *again = repair(f);
+        g_assert_null(again);
+}
+
 void snapshot_suite_add_durable(const struct snapshot_implementer *implementer)
 {
         SUITE_ADD(restart_keeps_rows_and_sweeps_the_rest);
         SUITE_ADD(known_content_is_synced_later);
         SUITE_ADD(torn_snapshots_are_unpacked_again_or_refused);
+        SUITE_ADD(lost_directories_are_unpacked_again);
         SUITE_ADD(commit_is_on_disk_when_it_answers);
 }
