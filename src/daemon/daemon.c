@@ -7,10 +7,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "daemon/idle.h"
+#include "daemon/last_end.h"
 #include "daemon/listener.h"
 #include "daemon/notify.h"
 #include "daemon/plugin_set.h"
 #include "daemon/plugins.h"
+#include "daemon/recheck.h"
 #include "io/lanes.h"
 #include "io/loop.h"
 #include "rpc/server.h"
@@ -37,10 +39,13 @@ struct daemon {
         size_t max_message_bytes; // of gRPC
         struct debug_service debug;
         struct idle *idle;
+        struct recheck *recheck; // NULL: no need
         uv_signal_t terminate, interrupt, child;
         struct loop_timer *reap_again;
         bool draining;
         int lock_fd;
+        bool has_lock;
+        enum last_end last_end;
         GError *error;
 };
 
@@ -63,6 +68,8 @@ static bool lock_root(struct daemon *daemon, GError **error)
                 return error_fail(error, ERROR_FAILED_PRECONDITION,
                         "root directory %s is in use by a running daemon: stop it, or choose another --root",
                         config_string(daemon->config, "root"));
+        daemon->has_lock = true;
+        daemon->last_end = last_end_begin(daemon->lock_fd);
         return true;
 }
 
@@ -214,8 +221,26 @@ static bool start(struct daemon *daemon, GError **error)
         return daemon->plugins != NULL && serve(daemon, error);
 }
 
+static void note_instance(void *data, const char *id, void *instance)
+{
+        *(void **)data = instance;
+}
+
+// Clients do not wait for it: what was acknowledged is there after a kill, and this looks for what should not happen.
+static void check_after_unclean_end(struct daemon *daemon)
+{
+        void *metadata = NULL, *content = NULL;
+        plugin_set_each(daemon->plugins, PLUGIN_METADATA, note_instance, &metadata);
+        plugin_set_each(daemon->plugins, PLUGIN_CONTENT, note_instance, &content);
+        const struct checkup checkup = {
+                .metadata = metadata, .content = content, .hash = daemon->last_end == LAST_END_MACHINE};
+        if (daemon->last_end != LAST_END_CLEAN && metadata != NULL)
+                daemon->recheck = recheck_start(daemon->lanes, daemon->lock_fd, &checkup);
+}
+
 static void finish(struct daemon *daemon)
 {
+        bool checked = recheck_stop(daemon->recheck);
         plugin_set_stop(daemon->plugins);
         lanes_join(daemon->lanes, daemon->loop);
         rpc_server_free(daemon->server);
@@ -225,6 +250,8 @@ static void finish(struct daemon *daemon)
                 loop_drain(daemon->loop);
         lanes_free(daemon->lanes);
         loop_free(daemon->loop);
+        if (daemon->has_lock && (checked || daemon->last_end == LAST_END_CLEAN))
+                last_end_clean(daemon->lock_fd);
         fd_close(&daemon->lock_fd);
 }
 
@@ -238,6 +265,7 @@ bool daemon_run(struct config *config, GError **error)
                 watch_signals(&daemon);
                 notify_service_manager("READY=1");
                 log_info("skiffd successfully booted");
+                check_after_unclean_end(&daemon);
                 loop_run(daemon.loop);
                 uv_close((uv_handle_t *)&daemon.terminate, NULL);
                 uv_close((uv_handle_t *)&daemon.interrupt, NULL);

@@ -331,10 +331,10 @@ static bool clean_content(
 {
         if (collector->content == NULL)
                 return true;
-        // NULL-terminated both. The first run looks for whatever no record names, left by an unclean end.
-        bool all = !collector->swept_all;
-        if (!collector->content->ops->sweep(collector->content, all ? NULL : (const char *const *)digests->pdata,
-                    all ? NULL : (const char *const *)ingests->pdata, error))
+        // NULL-terminated both. After them, the first run looks for whatever no record names, left by an unclean end.
+        if (!collector->content->ops->sweep(collector->content, (const char *const *)digests->pdata,
+                    (const char *const *)ingests->pdata, error) ||
+                (!collector->swept_all && !collector->content->ops->sweep(collector->content, NULL, NULL, error)))
                 return false;
         collector->swept_all = true;
         return true;
