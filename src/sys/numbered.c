@@ -1,14 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// ext4 looks for a new file's inode from the start of its directory's block group, and passes by one after the other
+// those that were freed in the last minutes. Directories beside each other share a group, so that a snapshot made after
+// another one's removal would pass by all of that one's files for each of its own. The flag of `chattr +T` gives each
+// entry of ROOT a group with much free space, and its files stay together in it. Other file systems refuse the flag.
 #include "sys/numbered.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+
+// Best effort.
+static void spread_entries(const char *root)
+{
+        fd_auto int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int flags;
+        if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_TOPDIR_FL) != 0)
+                return;
+        flags |= FS_TOPDIR_FL;
+        ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+
+bool numbered_open(const char *root, GError **error)
+{
+        if (g_mkdir_with_parents(root, 0700) != 0)
+                return error_fail_errno(error, errno, "create %s", root);
+        spread_entries(root);
+        return true;
+}
 
 char *numbered_begin(const char *root, GError **error)
 {

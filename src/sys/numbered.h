@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+// Makes root where it is missing, and tells the file system that what will be below are separate hierarchies.
+bool numbered_open(const char *root, GError **error);
 // A new empty directory ROOT/new-XXXXXX, mode 0700; caller frees the path.
 char *numbered_begin(const char *root, GError **error);
 // Puts it at ROOT/number and returns that path. What another number's owner left there is an error.

@@ -97,8 +97,7 @@ struct snapshot_driver *native_new(const char *root, GError **error)
         native->root = g_strdup(root);
         native->snapshots = g_build_filename(root, "snapshots", NULL);
         native->base = (struct snapshot_driver){.ops = &ops, .root = native->root};
-        if (g_mkdir_with_parents(native->snapshots, 0700) != 0) {
-                error_fail_errno(error, errno, "create %s", native->snapshots);
+        if (!numbered_open(native->snapshots, error)) {
                 native_free(&native->base);
                 return NULL;
         }

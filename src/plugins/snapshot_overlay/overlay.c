@@ -220,9 +220,7 @@ struct snapshot_driver *overlay_new(const struct overlay_options *options, GErro
         overlay->options = g_ptr_array_new_with_free_func(g_free);
         for (const char *const *option = options->mount_options; option != NULL && *option != NULL; option++)
                 g_ptr_array_add(overlay->options, g_strdup(*option));
-        bool ok = g_mkdir_with_parents(overlay->snapshots, 0700) == 0 ||
-                  error_fail_errno(error, errno, "create %s", overlay->snapshots);
-        if (!ok || !overlay_probe(overlay->root, overlay->options, error)) {
+        if (!numbered_open(overlay->snapshots, error) || !overlay_probe(overlay->root, overlay->options, error)) {
                 overlay_free(&overlay->base);
                 return NULL;
         }
