@@ -99,6 +99,19 @@ static int tag(struct cli *cli, const char *old, const char *new, bool force)
 
 // ---- the commands
 
+// Takes the verb out of the arguments, if it is the first of them.
+static const char *take_verb(int *argc, char ***argv)
+{
+        static const char *const verbs[] = {"ls", "rm", "tag", NULL};
+        if (*argc < 2 || !g_strv_contains(verbs, (*argv)[1]))
+                return NULL;
+        const char *verb = (*argv)[1];
+        (*argv)[1] = (*argv)[0];
+        (*argc)--;
+        (*argv)++;
+        return verb;
+}
+
 int command_images(struct cli *cli, const struct command *command, int argc, char **argv)
 {
         gboolean quiet = FALSE, sync = FALSE, force = FALSE;
@@ -110,22 +123,25 @@ int command_images(struct cli *cli, const struct command *command, int argc, cha
         };
         const struct cli_usage usage = {
                 .options = options,
-                .details = "Options stand before ls, rm or tag. skiff rmi and skiff tag are the same.\n",
+                .details = "skiff rmi and skiff tag are short for the last two.\n",
                 .min = 0,
                 .max = -1,
         };
+        // Options may stand before the verb or behind it.
+        const char *verb = take_verb(&argc, &argv);
         if (!cli_parse(cli, command, &usage, &argc, &argv))
                 return EXIT_OWN_FAILURE;
-        const char *verb = argc > 1 ? argv[1] : "ls";
-        bool is_list = strcmp(verb, "ls") == 0 && argc <= 2;
-        bool is_remove = strcmp(verb, "rm") == 0 && argc > 2, is_tag = strcmp(verb, "tag") == 0 && argc == 4;
+        if (verb == NULL)
+                verb = take_verb(&argc, &argv);
+        bool is_list = (verb == NULL || strcmp(verb, "ls") == 0) && argc == 1;
+        bool is_remove = g_strcmp0(verb, "rm") == 0 && argc > 1, is_tag = g_strcmp0(verb, "tag") == 0 && argc == 3;
         if (!is_list && !is_remove && !is_tag)
                 return cli_fail_text("usage: skiff images [OPTION…] %s", command->arguments);
         if (!cli_connect(cli))
                 return EXIT_OWN_FAILURE;
         if (is_remove)
-                return remove_images(cli, argv + 2, sync);
-        return is_tag ? tag(cli, argv[2], argv[3], force) : list(cli, quiet);
+                return remove_images(cli, argv + 1, sync);
+        return is_tag ? tag(cli, argv[1], argv[2], force) : list(cli, quiet);
 }
 
 int command_rmi(struct cli *cli, const struct command *command, int argc, char **argv)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 
@@ -278,11 +279,14 @@ def test_a_terminal_needs_one(run):
 def test_images(skiff):
     assert "busy:latest" in skiff("images").out
     skiff("images", "tag", SHORT, "other:1").ok()
-    assert skiff("images", "-q").out.split() == [FULL, "docker.io/library/other:1"]
+    for words in ("images -q", "images ls -q", "images -q ls"):
+        assert skiff(*words.split()).out.split() == [FULL, "docker.io/library/other:1"]
     got = skiff("tag", SHORT, "other:1")
     assert got.code == 125 and "--force" in got.err
     skiff("tag", "--force", SHORT, "other:1").ok()
-    skiff("rmi", "other:1").ok()
+    skiff("images", "tag", "--force", SHORT, "other:1").ok()
+    skiff("images", "rm", "--sync", "other:1").ok()
+    assert skiff("images", "ls", SHORT).code == skiff("images", "rm").code == skiff("images", "-f", "tag", SHORT).code == 125
     got = skiff("rmi", "other:1")
     assert got.code == 125 and "skiff images" in got.err
     assert skiff("images", "-q").out.split() == [FULL]
@@ -384,10 +388,14 @@ def test_events(skiff, run):
 def test_version_and_help(skiff):
     got = skiff("version").ok()
     assert got.out.startswith("skiff: ") and "daemon: " in got.out
+    manual = (env.REPO / "docs/man/skiff.1").read_text(encoding="utf-8").replace("\\", "")
     listed = [line.split()[0] for line in skiff("--help").ok().out.split("commands:\n")[1].split("\n\n")[0].split("\n")]
     for command in [*listed, "rmi", "tag"]:
         text = skiff(command, "--help").ok().out
         assert f"skiff {command} [OPTION" in text and "--help" in text, command
+        for option in re.findall(r"^  (?:-., )?(--[a-z-]+)", text, re.MULTILINE):
+            assert option in manual, f"skiff {command} {option} is not in the manual page"
+        assert command in ("rmi", "tag") or f".SS {command}" in manual, command
 
 
 def test_library_example_runs_a_container(skiff, daemon, tmp_path):
