@@ -5,5 +5,9 @@
 // means everything or nothing differs from call to call and is the caller's to say. Threads: any.
 #pragma once
 
+#include <stdbool.h>
+
 // KEY if path is map.KEY, else NULL. Points into path.
 const char *fieldmask_key(const char *path, const char *map);
+// Whether path is map or map.KEY.
+bool fieldmask_is_of(const char *path, const char *map);

@@ -12,6 +12,8 @@ static void key_is_all_after_the_first_dot(void)
         g_assert_null(fieldmask_key("labelsx.c", "labels"));
         g_assert_null(fieldmask_key("label", "labels"));
         g_assert_null(fieldmask_key("", "labels"));
+        g_assert_true(fieldmask_is_of("labels", "labels") && fieldmask_is_of("labels.a", "labels"));
+        g_assert_false(fieldmask_is_of("labelsx", "labels") || fieldmask_is_of("label", "labels"));
 }
 
 int main(int argc, char **argv)

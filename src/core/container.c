@@ -48,27 +48,34 @@ bool container_validate(const struct container *container, GError **error)
         return true;
 }
 
-static const struct extension *find_extension(const struct extensions *extensions, const char *name)
+// For the paths that are extensions.NAME. What change does not have becomes an empty value. The order
+// stays; new ones come at the end.
+static void apply_extensions(struct extensions *extensions, const struct extensions *change, char *const *paths,
+        size_t n_paths, struct arena *arena)
 {
-        for (size_t i = 0; i < extensions->n; i++) {
-                if (strcmp(extensions->items[i].name, name) == 0)
-                        return &extensions->items[i];
+        g_autoptr(GHashTable) wanted = g_hash_table_new(g_str_hash, g_str_equal); // name → struct extension
+        g_autoptr(GHashTable) places = g_hash_table_new(g_str_hash, g_str_equal); // the same in items
+        struct extension *items = arena_array(arena, struct extension, extensions->n + n_paths);
+        size_t n = extensions->n;
+        for (size_t i = change->n; i-- > 0;) // of equal names the first counts
+                g_hash_table_insert(wanted, (char *)change->items[i].name, &change->items[i]);
+        for (size_t i = n; i-- > 0;) {
+                items[i] = extensions->items[i];
+                g_hash_table_insert(places, (char *)items[i].name, &items[i]);
         }
-        return NULL;
-}
-
-static void set_extension(struct extensions *extensions, const struct extension *extension, struct arena *arena)
-{
-        struct extension *old = (struct extension *)find_extension(extensions, extension->name);
-        if (old != NULL) {
-                old->value = extension->value;
-                return;
+        for (size_t i = 0; i < n_paths; i++) {
+                const char *name = fieldmask_key(paths[i], "extensions");
+                if (name == NULL)
+                        continue;
+                struct extension *place = g_hash_table_lookup(places, name);
+                if (place == NULL) {
+                        place = &items[n++];
+                        g_hash_table_insert(places, (char *)name, place);
+                }
+                const struct extension *extension = g_hash_table_lookup(wanted, name);
+                *place = extension != NULL ? *extension : (struct extension){name, {.type_url = ""}};
         }
-        struct extension *items = arena_array(arena, struct extension, extensions->n + 1);
-        if (extensions->n > 0)
-                memcpy(items, extensions->items, extensions->n * sizeof *items);
-        items[extensions->n] = *extension;
-        *extensions = (struct extensions){items, extensions->n + 1};
+        *extensions = (struct extensions){items, n};
 }
 
 static bool apply_all(struct container *container, const struct container *change, GError **error)
@@ -92,29 +99,26 @@ bool container_apply(struct container *container, const struct container *change
 {
         if (n_paths == 0)
                 return apply_all(container, change, error);
+        bool named_extensions = false;
         for (size_t i = 0; i < n_paths; i++) {
-                const char *path = paths[i], *key;
-                if ((key = fieldmask_key(path, "labels")) != NULL) {
-                        labels_set(&container->labels, arena, key, labels_get(&change->labels, key));
-                } else if ((key = fieldmask_key(path, "extensions")) != NULL) {
-                        const struct extension *extension = find_extension(&change->extensions, key);
-                        const struct extension empty = {key, {.type_url = ""}};
-                        set_extension(&container->extensions, extension != NULL ? extension : &empty, arena);
-                } else if (strcmp(path, "labels") == 0) {
-                        container->labels = change->labels;
-                } else if (strcmp(path, "spec") == 0) {
+                const char *path = paths[i];
+                if (strcmp(path, "spec") == 0)
                         container->spec = change->spec;
-                } else if (strcmp(path, "extensions") == 0) {
+                else if (strcmp(path, "extensions") == 0)
                         container->extensions = change->extensions;
-                } else if (strcmp(path, "image") == 0) {
+                else if (strcmp(path, "image") == 0)
                         container->image = change->image;
-                } else if (strcmp(path, "snapshotkey") == 0) {
+                else if (strcmp(path, "snapshotkey") == 0)
                         container->snapshot_key = change->snapshot_key;
-                } else {
+                else if (fieldmask_key(path, "extensions") != NULL)
+                        named_extensions = true;
+                else if (!fieldmask_is_of(path, "labels"))
                         return error_fail(error, ERROR_INVALID_ARGUMENT,
                                 "cannot update \"%s\" field on \"%s\": invalid argument", path, container->id);
-                }
         }
+        labels_apply(&container->labels, &change->labels, "labels", paths, n_paths, arena);
+        if (named_extensions)
+                apply_extensions(&container->extensions, &change->extensions, paths, n_paths, arena);
         return true;
 }
 

@@ -175,22 +175,16 @@ static bool apply(struct image *image, const struct operation *operation, GError
                 return true;
         }
         for (size_t i = 0; i < operation->n_paths; i++) {
-                const char *path = operation->paths[i], *key;
-                if ((key = fieldmask_key(path, "labels")) != NULL)
-                        labels_set(&image->labels, arena, key, labels_get(&change->labels, key));
-                else if ((key = fieldmask_key(path, "annotations")) != NULL)
-                        labels_set(
-                                &image->target.annotations, arena, key, labels_get(&change->target.annotations, key));
-                else if (strcmp(path, "labels") == 0)
-                        image->labels = change->labels;
-                else if (strcmp(path, "target") == 0)
+                const char *path = operation->paths[i];
+                if (strcmp(path, "target") == 0)
                         image->target = change->target;
-                else if (strcmp(path, "annotations") == 0)
-                        image->target.annotations = change->target.annotations;
-                else
+                else if (!fieldmask_is_of(path, "labels") && !fieldmask_is_of(path, "annotations"))
                         return error_fail(error, ERROR_INVALID_ARGUMENT,
                                 "cannot update \"%s\" field on image \"%s\": invalid argument", path, image->name);
         }
+        labels_apply(&image->labels, &change->labels, "labels", operation->paths, operation->n_paths, arena);
+        labels_apply(&image->target.annotations, &change->target.annotations, "annotations", operation->paths,
+                operation->n_paths, arena);
         return true;
 }
 

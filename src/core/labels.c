@@ -4,6 +4,7 @@
 // leaves the old one there, so copies of the struct stay what they were.
 #include "core/labels.h"
 
+#include "base/fieldmask.h"
 #include "base/filter.h"
 #include "base/identifier.h"
 
@@ -53,6 +54,45 @@ void labels_set(struct labels *labels, struct arena *arena, const char *key, con
         for (size_t i = at + found; i < labels->n; i++)
                 items[i - found + keep] = labels->items[i];
         *labels = (struct labels){items, n};
+}
+
+// Two sorted arrays become one; those of change win, and empty ones of it go.
+static struct labels merge(const struct labels *labels, const struct labels *change, struct arena *arena)
+{
+        struct labels result = {arena_array(arena, struct label, labels->n + change->n), 0};
+        size_t i = 0, j = 0;
+        while (i < labels->n || j < change->n) {
+                int order = i == labels->n   ? 1
+                            : j == change->n ? -1
+                                             : strcmp(labels->items[i].key, change->items[j].key);
+                const struct label *label = order < 0 ? &labels->items[i] : &change->items[j];
+                if (order < 0 || label->value[0] != '\0')
+                        result.items[result.n++] = *label;
+                i += order <= 0;
+                j += order >= 0;
+        }
+        return result;
+}
+
+void labels_apply(struct labels *labels, const struct labels *change, const char *map, char *const *paths,
+        size_t n_paths, struct arena *arena)
+{
+        struct labels named = {arena_array(arena, struct label, n_paths), 0};
+        for (size_t i = 0; i < n_paths; i++) {
+                const char *key = fieldmask_key(paths[i], map);
+                if (key == NULL) {
+                        if (strcmp(paths[i], map) != 0)
+                                continue;
+                        *labels = *change;
+                        return;
+                }
+                const char *value = labels_get(change, key);
+                named.items[named.n++] = (struct label){key, value != NULL ? value : ""};
+        }
+        if (named.n == 0)
+                return;
+        labels_normalize(&named);
+        *labels = merge(labels, &named, arena);
 }
 
 static struct labels copy(const struct labels *labels, struct arena *arena, bool filled_only)

@@ -24,6 +24,10 @@ const char *labels_get(const struct labels *labels, const char *key);
 // Adds key or replaces its value; an empty or NULL value takes the key out, as containerd's stores do. The texts are
 // copied.
 void labels_set(struct labels *labels, struct arena *arena, const char *key, const char *value);
+// For the paths of a field mask that are map ("labels", "annotations") or map.KEY: the one takes change as it is, the
+// others take KEY from it, or out where change has none or an empty one. Other paths are the caller's.
+void labels_apply(struct labels *labels, const struct labels *change, const char *map, char *const *paths,
+        size_t n_paths, struct arena *arena);
 struct labels labels_copy(const struct labels *labels, struct arena *arena);
 // The same without pairs whose value is empty.
 struct labels labels_copy_filled(const struct labels *labels, struct arena *arena);

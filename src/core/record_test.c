@@ -155,6 +155,63 @@ static void masks_change_what_they_name(void)
         g_assert_error(error, SKIFF_ERROR, ERROR_INVALID_ARGUMENT);
 }
 
+static void masks_take_labels_from_the_change(void)
+{
+        AUTO(arena) arena = arena_new();
+        struct label old_items[] = {{"a", "1"}, {"b", "2"}, {"c", "3"}, {"e", ""}};
+        struct label new_items[] = {{"a", "one"}, {"b", ""}, {"d", "four"}, {"f", "six"}};
+        const struct labels old = {old_items, G_N_ELEMENTS(old_items)}, change = {new_items, G_N_ELEMENTS(new_items)};
+        char a[] = "labels.a", b[] = "labels.b", c[] = "labels.c", d[] = "labels.d", none[] = "labels.none";
+        char map[] = "labels", other[] = "spec", annotation[] = "annotations.f";
+        char *const keys[] = {d, a, none, b, c, a, other, annotation};
+        struct labels labels = old;
+        labels_apply(&labels, &change, "labels", keys, G_N_ELEMENTS(keys), arena);
+        assert_labels(&labels, "a=one d=four e= ");
+        assert_labels(&old, "a=1 b=2 c=3 e= ");
+        char *const all[] = {c, map};
+        labels_apply(&labels, &change, "labels", all, G_N_ELEMENTS(all), arena);
+        assert_labels(&labels, "a=one b= d=four f=six ");
+        labels = old;
+        labels_apply(&labels, &change, "labels", keys, 0, arena);
+        assert_labels(&labels, "a=1 b=2 c=3 e= ");
+}
+
+// Every third is new, every third changed, every third taken out; of a mask that names them last to first.
+static void long_masks_are_applied_soon(void)
+{
+        enum { N = 150000 };
+        AUTO(arena) arena = arena_new();
+        g_autoptr(GError) error = NULL;
+        struct container container = a_container(), change = a_container();
+        struct labels *labels = &container.labels, *wanted = &change.labels;
+        *labels = (struct labels){arena_array(arena, struct label, N), 0};
+        *wanted = (struct labels){arena_array(arena, struct label, N), 0};
+        struct extension *extensions = arena_array(arena, struct extension, N);
+        char **paths = arena_array(arena, char *, 2 * N);
+        for (size_t i = 0; i < N; i++) {
+                const char *key = arena_printf(arena, "%06zu", i);
+                if (i % 3 != 0)
+                        labels->items[labels->n++] = (struct label){key, "old"};
+                if (i % 3 != 2)
+                        wanted->items[wanted->n++] = (struct label){key, "new"};
+                extensions[i] = (struct extension){key, {"type", "x", 1}};
+                paths[N - 1 - i] = arena_printf(arena, "labels.%s", key);
+                paths[2 * N - 1 - i] = arena_printf(arena, "extensions.%s", key);
+        }
+        change.extensions = (struct extensions){extensions, N};
+        g_test_timer_start();
+        g_assert_true(container_apply(&container, &change, paths, 2 * (size_t)N, arena, &error));
+        g_assert_cmpfloat(g_test_timer_elapsed(), <, 5);
+        g_assert_cmpuint(labels->n, ==, wanted->n);
+        for (size_t i = 0; i < labels->n; i++) {
+                g_assert_cmpstr(labels->items[i].key, ==, wanted->items[i].key);
+                g_assert_cmpstr(labels->items[i].value, ==, "new");
+        }
+        g_assert_cmpuint(container.extensions.n, ==, N);
+        g_assert_cmpstr(container.extensions.items[0].name, ==, "149999");
+        g_assert_cmpstr(container.extensions.items[N - 1].name, ==, "000000");
+}
+
 static void lease_resources_have_known_types(void)
 {
         static const struct {
@@ -220,6 +277,8 @@ int main(int argc, char **argv)
         ADD(labels_go_through_messages);
         ADD(times_go_through_messages);
         ADD(masks_change_what_they_name);
+        ADD(masks_take_labels_from_the_change);
+        ADD(long_masks_are_applied_soon);
         ADD(lease_resources_have_known_types);
         ADD(filters_know_images);
         return g_test_run();

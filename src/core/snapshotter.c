@@ -238,16 +238,12 @@ static bool apply(struct snapshot *row, const struct update *update, GError **er
         if (update->n_paths == 0)
                 row->labels = *labels;
         for (size_t i = 0; i < update->n_paths; i++) {
-                const char *key = fieldmask_key(update->paths[i], "labels");
-                if (key != NULL)
-                        labels_set(&row->labels, update->arena, key, labels_get(labels, key));
-                else if (strcmp(update->paths[i], "labels") == 0)
-                        row->labels = *labels;
-                else
+                if (!fieldmask_is_of(update->paths[i], "labels"))
                         return error_fail(error, ERROR_INVALID_ARGUMENT,
                                 "cannot update \"%s\" field on snapshot \"%s\": invalid argument", update->paths[i],
                                 update->snapshot->key);
         }
+        labels_apply(&row->labels, labels, "labels", update->paths, update->n_paths, update->arena);
         return true;
 }
 

@@ -147,14 +147,13 @@ static bool update(struct tx *tx, void *data, GError **error)
                 if (!get(tx, data, error))
                         return false;
                 for (size_t i = 0; i < request->n_paths; i++) {
-                        const char *key = fieldmask_key(request->paths[i], "labels");
-                        if (key == NULL)
+                        if (fieldmask_key(request->paths[i], "labels") == NULL)
                                 return error_fail(
                                         error, ERROR_INVALID_ARGUMENT, "cannot update \"%s\" field", request->paths[i]);
-                        labels_set(&request->labels, request->arena, key, labels_get(&wanted, key));
                 }
                 struct labels changed = request->labels;
                 request->labels = wanted;
+                labels_apply(&changed, &wanted, "labels", request->paths, request->n_paths, request->arena);
                 wanted = changed;
         }
         wanted = labels_copy_filled(&wanted, request->arena);

@@ -107,16 +107,12 @@ static bool apply_mask(struct blob *blob, const struct request *request, GError 
         if (request->n_paths == 0)
                 blob->labels = *labels;
         for (size_t i = 0; i < request->n_paths; i++) {
-                const char *path = request->paths[i], *key;
-                if ((key = fieldmask_key(path, "labels")) != NULL)
-                        labels_set(&blob->labels, request->arena, key, labels_get(labels, key));
-                else if (strcmp(path, "labels") == 0)
-                        blob->labels = *labels;
-                else
+                if (!fieldmask_is_of(request->paths[i], "labels"))
                         return error_fail(error, ERROR_INVALID_ARGUMENT,
-                                "cannot update \"%s\" field on content info \"%s\": invalid argument", path,
-                                blob->digest);
+                                "cannot update \"%s\" field on content info \"%s\": invalid argument",
+                                request->paths[i], blob->digest);
         }
+        labels_apply(&blob->labels, labels, "labels", request->paths, request->n_paths, request->arena);
         return labels_validate(&blob->labels, "info.Labels", error);
 }
 
