@@ -4,6 +4,8 @@
 // as containerd does.
 #include "base/fieldmask.h"
 #include "base/identifier.h"
+#include "base/log.h"
+#include "core/content.h"
 #include "core/convert.h"
 #include "core/event.h"
 #include "core/namespace.h"
@@ -20,6 +22,7 @@
 struct namespaces_service {
         struct metadata *metadata;
         struct event_exchange *events;
+        struct content_store *content; // NULL: there is none
         struct plugin_service plugin;
 };
 
@@ -31,6 +34,7 @@ struct request {
         char *const *paths;
         size_t n_paths;
         GPtrArray *list;
+        GPtrArray *ingests; // names of a removed namespace's in the content store
 };
 
 static Namespaces__Namespace *to_proto(const struct namespace_record *record, struct arena *arena)
@@ -186,19 +190,44 @@ static void on_update(struct rpc_call *call, void *object)
         rpc_call_reply(call, &response.base);
 }
 
+static bool note_ingest(void *data, const struct ingest *ingest)
+{
+        g_ptr_array_add(data, g_strdup(ingest->backend));
+        return true;
+}
+
 static bool delete (struct tx *tx, void *data, GError **error)
 {
         struct request *request = data;
-        return request->service->metadata->namespaces->remove(tx, request->name, error);
+        const struct metadata *metadata = request->service->metadata;
+        g_ptr_array_set_size(request->ingests, 0);
+        return metadata->ingests->walk(tx, request->name, NULL, note_ingest, request->ingests, error) &&
+               metadata->namespaces->remove(tx, request->name, error);
+}
+
+// Their records went with the namespace. The first sweep of the next start takes what stays now.
+static void remove_ingests(const struct request *request)
+{
+        static const char *const no_digests[] = {NULL};
+        struct content_store *content = request->service->content;
+        g_autoptr(GError) error = NULL;
+        if (content == NULL || request->ingests->len == 0)
+                return;
+        g_ptr_array_add(request->ingests, NULL);
+        if (!content->ops->sweep(content, no_digests, (const char *const *)request->ingests->pdata, &error))
+                log_warn("ingests of a removed namespace stay until the next start", "namespace", request->name,
+                        "error", error->message);
 }
 
 static void on_delete(struct rpc_call *call, void *object)
 {
         const Namespaces__DeleteNamespaceRequest *message =
                 (const Namespaces__DeleteNamespaceRequest *)rpc_call_request(call);
-        struct request request = {.service = object, .name = message->name};
+        g_autoptr(GPtrArray) ingests = g_ptr_array_new_with_free_func(g_free);
+        struct request request = {.service = object, .name = message->name, .ingests = ingests};
         GError *error = NULL;
         if (metadata_write(request.service->metadata, TX_DURABLE, delete, &request, &error)) {
+                remove_ingests(&request);
                 Events__NamespaceDelete event = EVENTS__NAMESPACE_DELETE__INIT;
                 event.name = (char *)request.name;
                 event_publish(request.service->events, request.name, "/namespaces/delete", &event.base);
@@ -215,7 +244,7 @@ static const struct rpc_method methods[] = {
                 namespaces__create_namespace_response, on_create),
         RPC_METHOD_UNARY("Update", LANE_FAST, namespaces__update_namespace_request,
                 namespaces__update_namespace_response, on_update),
-        RPC_METHOD_UNARY("Delete", LANE_FAST, namespaces__delete_namespace_request, google__protobuf__empty, on_delete),
+        RPC_METHOD_UNARY("Delete", LANE_SLOW, namespaces__delete_namespace_request, google__protobuf__empty, on_delete),
 };
 
 static const struct rpc_service rpc = {
@@ -229,6 +258,7 @@ static void *init(struct plugin_host *host, GError **error)
         struct namespaces_service *service = g_new0(struct namespaces_service, 1);
         service->metadata = plugin_host_get(host, PLUGIN_METADATA, "bolt");
         service->events = plugin_host_get(host, PLUGIN_EVENT, "exchange");
+        service->content = plugin_host_get(host, PLUGIN_CONTENT, "content");
         service->plugin = (struct plugin_service){.service = &rpc, .object = service, .protocols = RPC_GRPC};
         if (service->metadata != NULL && service->events != NULL)
                 return &service->plugin;
@@ -237,7 +267,8 @@ static void *init(struct plugin_host *host, GError **error)
         return NULL;
 }
 
-static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {PLUGIN_EVENT, "exchange"}, {0}};
+static const struct plugin_requirement requires_[] = {
+        {PLUGIN_METADATA, "bolt"}, {PLUGIN_EVENT, "exchange"}, {PLUGIN_CONTENT, NULL}, {0}};
 
 const struct plugin namespaces_service_plugin = {
         .type = PLUGIN_GRPC,

@@ -5,6 +5,7 @@ import os
 import threading
 
 import grpc
+import pytest
 
 from conftest import IMAGE
 
@@ -221,6 +222,25 @@ def test_content_is_shared_between_namespaces_only_by_whoever_has_it(api, daemon
         assert read(other, d) == data
         other.leases.Delete(id="share", sync=True)
         other.namespaces.Delete(name=name)
+
+
+@pytest.mark.skiff_only
+def test_a_removed_namespace_takes_its_half_written_content(api, daemon):
+    from harness.api import Api
+
+    ingests = daemon.root / "io.containerd.content.v1.content" / "ingest"
+    before = set(ingests.iterdir())
+    writes(api, dict(action=WRITE, ref="kept", data=b"x" * 1000))
+    kept = set(ingests.iterdir())
+    name = daemon.namespace_of_its_own("ingests")
+    with Api(daemon, name) as other:
+        for ref in ("one", "two"):
+            writes(other, dict(action=WRITE, ref=ref, data=b"x" * 1000))
+        assert len(set(ingests.iterdir()) - kept) == 2
+        other.namespaces.Delete(name=name)
+    assert set(ingests.iterdir()) == kept
+    api.content.Abort(ref="kept")
+    assert set(ingests.iterdir()) == before
 
 
 def test_an_image_that_is_removed_takes_its_content(fresh_ctr, archive):
