@@ -18,6 +18,7 @@ struct skiff_call {
         int64_t age_ns;
         const char *waits_for; // in words
         int64_t waited_ns;     // so long for just that
+        int64_t left_ns;       // until its deadline; 0: it has none
         bool cancelled;        // its client is gone or has given up; what was begun is being ended
 };
 

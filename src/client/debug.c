@@ -34,6 +34,7 @@ struct skiff_calls *skiff_calls_list(struct skiff_client *client, struct skiff_e
                         .age_ns = (int64_t)call->age_ns,
                         .waits_for = call->waits_for,
                         .waited_ns = (int64_t)call->waited_ns,
+                        .left_ns = (int64_t)call->left_ns,
                         .cancelled = call->cancelled,
                 };
         }

@@ -313,17 +313,18 @@ static void on_delete(struct rpc_call *call, void *object)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY(
-                "Get", LANE_FAST, containers__get_container_request, containers__get_container_response, on_get),
-        RPC_METHOD_UNARY(
-                "List", LANE_FAST, containers__list_containers_request, containers__list_containers_response, on_list),
+        RPC_METHOD_UNARY("Get", LANE_FAST, containers__get_container_request, containers__get_container_response,
+                on_get, .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("List", LANE_FAST, containers__list_containers_request, containers__list_containers_response,
+                on_list, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("ListStream", RPC_SERVER_STREAM, LANE_FAST, containers__list_containers_request,
                 containers__list_container_message, &list_stream_handler),
         RPC_METHOD_UNARY("Create", LANE_FAST, containers__create_container_request,
-                containers__create_container_response, on_create),
+                containers__create_container_response, on_create, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("Update", LANE_FAST, containers__update_container_request,
-                containers__update_container_response, on_update),
-        RPC_METHOD_UNARY("Delete", LANE_FAST, containers__delete_container_request, google__protobuf__empty, on_delete),
+                containers__update_container_response, on_update, .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Delete", LANE_FAST, containers__delete_container_request, google__protobuf__empty, on_delete,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
 };
 
 static const struct rpc_service rpc = {

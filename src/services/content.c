@@ -159,19 +159,24 @@ static void on_abort(struct rpc_call *call, void *object)
 
 // Write syncs large files, and hashes again what was there: on the lane that may take long.
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Info", LANE_FAST, content__info_request, content__info_response, on_info),
-        RPC_METHOD_UNARY("Update", LANE_FAST, content__update_request, content__update_response, on_update),
+        RPC_METHOD_UNARY("Info", LANE_FAST, content__info_request, content__info_response, on_info,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Update", LANE_FAST, content__update_request, content__update_response, on_update,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("List", RPC_SERVER_STREAM, LANE_FAST, content__list_content_request,
                 content__list_content_response, &content_list_handler),
-        RPC_METHOD_UNARY("Delete", LANE_FAST, content__delete_content_request, google__protobuf__empty, on_delete),
+        RPC_METHOD_UNARY("Delete", LANE_FAST, content__delete_content_request, google__protobuf__empty, on_delete,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("Read", RPC_SERVER_STREAM, LANE_FAST, content__read_content_request,
                 content__read_content_response, &content_read_handler),
-        RPC_METHOD_UNARY("Status", LANE_FAST, content__status_request, content__status_response, on_status),
+        RPC_METHOD_UNARY("Status", LANE_FAST, content__status_request, content__status_response, on_status,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("ListStatuses", LANE_FAST, content__list_statuses_request, content__list_statuses_response,
-                on_list_statuses),
+                on_list_statuses, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("Write", RPC_BIDI_STREAM, LANE_SLOW, content__write_content_request,
                 content__write_content_response, &content_write_handler),
-        RPC_METHOD_UNARY("Abort", LANE_FAST, content__abort_request, google__protobuf__empty, on_abort),
+        RPC_METHOD_UNARY("Abort", LANE_FAST, content__abort_request, google__protobuf__empty, on_abort,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
 };
 
 static const struct rpc_service rpc = {

@@ -39,6 +39,8 @@ static void add_call(void *data, const struct rpc_call *call)
         message->age_ns = (uint64_t)MAX(listing->now_ns - rpc_call_started_ns(call), 0);
         message->waits_for = arena_strdup(arena, waits_for);
         message->waited_ns = (uint64_t)MAX(listing->now_ns - since_ns, 0);
+        int64_t deadline_ns = rpc_call_deadline_ns(call);
+        message->left_ns = deadline_ns == INT64_MAX ? 0 : (uint64_t)MAX(deadline_ns - listing->now_ns, 1);
         message->cancelled = cancel_is_set(rpc_call_cancel(call));
         g_ptr_array_add(listing->calls, message);
 }
@@ -61,7 +63,8 @@ static void on_list_calls(struct rpc_call *call, void *object)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("ListCalls", LANE_FAST, debug__list_calls_request, debug__list_calls_response, on_list_calls),
+        RPC_METHOD_UNARY("ListCalls", LANE_FAST, debug__list_calls_request, debug__list_calls_response, on_list_calls,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
 };
 
 const struct rpc_service debug_service_table = {

@@ -117,8 +117,10 @@ static void on_diff(struct rpc_call *call, void *service)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Apply", LANE_FAST, diff__apply_request, diff__apply_response, on_apply),
-        RPC_METHOD_UNARY("Diff", LANE_FAST, diff__diff_request, diff__diff_response, on_diff),
+        RPC_METHOD_UNARY("Apply", LANE_FAST, diff__apply_request, diff__apply_response, on_apply,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("Diff", LANE_FAST, diff__diff_request, diff__diff_response, on_diff,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
 };
 
 static const struct rpc_service service = {

@@ -186,8 +186,10 @@ static const struct rpc_stream_handler subscribe_handler = {
 };
 
 static const struct rpc_method grpc_methods[] = {
-        RPC_METHOD_UNARY("Publish", LANE_FAST, events_api__publish_request, google__protobuf__empty, on_publish),
-        RPC_METHOD_UNARY("Forward", LANE_FAST, events_api__forward_request, google__protobuf__empty, on_forward),
+        RPC_METHOD_UNARY("Publish", LANE_FAST, events_api__publish_request, google__protobuf__empty, on_publish,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Forward", LANE_FAST, events_api__forward_request, google__protobuf__empty, on_forward,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("Subscribe", RPC_SERVER_STREAM, LANE_FAST, events_api__subscribe_request, types__envelope,
                 &subscribe_handler),
 };
@@ -199,8 +201,8 @@ static const struct rpc_service grpc_service = {
 };
 
 static const struct rpc_method ttrpc_methods[] = {
-        RPC_METHOD_UNARY(
-                "Forward", LANE_FAST, events_ttrpc__forward_request, google__protobuf__empty, on_ttrpc_forward),
+        RPC_METHOD_UNARY("Forward", LANE_FAST, events_ttrpc__forward_request, google__protobuf__empty, on_ttrpc_forward,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
 };
 
 static const struct rpc_service ttrpc_service = {

@@ -4,6 +4,7 @@
 // as somebody is there to answer; so Watch sends one state and then waits for its client to go.
 #include "grpc/health.pb-c.h"
 #include "rpc/server.h"
+#include "services/service.h"
 #include "services/services.h"
 
 static bool is_known(const Health__HealthCheckRequest *request)
@@ -65,8 +66,10 @@ static const struct rpc_stream_handler watch = {
 };
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Check", LANE_FAST, health__health_check_request, health__health_check_response, on_check),
-        RPC_METHOD_UNARY("List", LANE_FAST, health__health_list_request, health__health_list_response, on_list),
+        RPC_METHOD_UNARY("Check", LANE_FAST, health__health_check_request, health__health_check_response, on_check,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("List", LANE_FAST, health__health_list_request, health__health_list_response, on_list,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("Watch", RPC_SERVER_STREAM, LANE_FAST, health__health_check_request,
                 health__health_check_response, &watch),
 };

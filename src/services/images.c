@@ -174,11 +174,16 @@ static void on_delete(struct rpc_call *call, void *object)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Get", LANE_FAST, images__get_image_request, images__get_image_response, on_get),
-        RPC_METHOD_UNARY("List", LANE_FAST, images__list_images_request, images__list_images_response, on_list),
-        RPC_METHOD_UNARY("Create", LANE_FAST, images__create_image_request, images__create_image_response, on_create),
-        RPC_METHOD_UNARY("Update", LANE_FAST, images__update_image_request, images__update_image_response, on_update),
-        RPC_METHOD_UNARY("Delete", LANE_FAST, images__delete_image_request, google__protobuf__empty, on_delete),
+        RPC_METHOD_UNARY("Get", LANE_FAST, images__get_image_request, images__get_image_response, on_get,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("List", LANE_FAST, images__list_images_request, images__list_images_response, on_list,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Create", LANE_FAST, images__create_image_request, images__create_image_response, on_create,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Update", LANE_FAST, images__update_image_request, images__update_image_response, on_update,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Delete", LANE_FAST, images__delete_image_request, google__protobuf__empty, on_delete,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
 };
 
 static const struct rpc_service rpc = {

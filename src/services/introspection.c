@@ -8,6 +8,7 @@
 #include "containerd/introspection.pb-c.h"
 #include "core/convert.h"
 #include "rpc/server.h"
+#include "services/service.h"
 #include "services/services.h"
 
 #include <string.h>
@@ -219,11 +220,12 @@ static void on_plugin_info(struct rpc_call *call, void *object)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY(
-                "Plugins", LANE_FAST, introspection__plugins_request, introspection__plugins_response, on_plugins),
-        RPC_METHOD_UNARY("Server", LANE_FAST, google__protobuf__empty, introspection__server_response, on_server),
+        RPC_METHOD_UNARY("Plugins", LANE_FAST, introspection__plugins_request, introspection__plugins_response,
+                on_plugins, .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Server", LANE_FAST, google__protobuf__empty, introspection__server_response, on_server,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("PluginInfo", LANE_FAST, introspection__plugin_info_request,
-                introspection__plugin_info_response, on_plugin_info),
+                introspection__plugin_info_response, on_plugin_info, .limit_ms = SERVICE_LIMIT_RUNTIME_MS),
 };
 
 static const struct rpc_service service = {

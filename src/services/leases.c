@@ -239,15 +239,18 @@ static void on_list_resources(struct rpc_call *call, void *object)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Create", LANE_FAST, leases__create_request, leases__create_response, on_create),
-        RPC_METHOD_UNARY("Delete", LANE_FAST, leases__delete_request, google__protobuf__empty, on_delete),
-        RPC_METHOD_UNARY("List", LANE_FAST, leases__list_request, leases__list_response, on_list),
-        RPC_METHOD_UNARY(
-                "AddResource", LANE_FAST, leases__add_resource_request, google__protobuf__empty, on_add_resource),
+        RPC_METHOD_UNARY("Create", LANE_FAST, leases__create_request, leases__create_response, on_create,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Delete", LANE_FAST, leases__delete_request, google__protobuf__empty, on_delete,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("List", LANE_FAST, leases__list_request, leases__list_response, on_list,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("AddResource", LANE_FAST, leases__add_resource_request, google__protobuf__empty,
+                on_add_resource, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("DeleteResource", LANE_FAST, leases__delete_resource_request, google__protobuf__empty,
-                on_delete_resource),
+                on_delete_resource, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("ListResources", LANE_FAST, leases__list_resources_request, leases__list_resources_response,
-                on_list_resources),
+                on_list_resources, .limit_ms = SERVICE_LIMIT_RECORD_MS),
 };
 
 static const struct rpc_service rpc = {

@@ -110,10 +110,14 @@ static void *on_list(struct rpc_stream *stream, void *object)
 static const struct rpc_stream_handler list_handler = LISTING_HANDLER(on_list);
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Activate", LANE_SLOW, mounts__activate_request, mounts__activate_response, on_activate),
-        RPC_METHOD_UNARY("Deactivate", LANE_SLOW, mounts__deactivate_request, google__protobuf__empty, on_deactivate),
-        RPC_METHOD_UNARY("Info", LANE_FAST, mounts__info_request, mounts__info_response, on_info),
-        RPC_METHOD_UNARY("Update", LANE_FAST, mounts__update_request, mounts__update_response, on_update),
+        RPC_METHOD_UNARY("Activate", LANE_SLOW, mounts__activate_request, mounts__activate_response, on_activate,
+                .limit_ms = SERVICE_LIMIT_RUNTIME_MS),
+        RPC_METHOD_UNARY("Deactivate", LANE_SLOW, mounts__deactivate_request, google__protobuf__empty, on_deactivate,
+                .limit_ms = SERVICE_LIMIT_RUNTIME_MS),
+        RPC_METHOD_UNARY("Info", LANE_FAST, mounts__info_request, mounts__info_response, on_info,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Update", LANE_FAST, mounts__update_request, mounts__update_response, on_update,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM(
                 "List", RPC_SERVER_STREAM, LANE_FAST, mounts__list_request, mounts__list_message, &list_handler),
 };

@@ -236,15 +236,16 @@ static void on_delete(struct rpc_call *call, void *object)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY(
-                "Get", LANE_FAST, namespaces__get_namespace_request, namespaces__get_namespace_response, on_get),
-        RPC_METHOD_UNARY(
-                "List", LANE_FAST, namespaces__list_namespaces_request, namespaces__list_namespaces_response, on_list),
+        RPC_METHOD_UNARY("Get", LANE_FAST, namespaces__get_namespace_request, namespaces__get_namespace_response,
+                on_get, .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("List", LANE_FAST, namespaces__list_namespaces_request, namespaces__list_namespaces_response,
+                on_list, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("Create", LANE_FAST, namespaces__create_namespace_request,
-                namespaces__create_namespace_response, on_create),
+                namespaces__create_namespace_response, on_create, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("Update", LANE_FAST, namespaces__update_namespace_request,
-                namespaces__update_namespace_response, on_update),
-        RPC_METHOD_UNARY("Delete", LANE_SLOW, namespaces__delete_namespace_request, google__protobuf__empty, on_delete),
+                namespaces__update_namespace_response, on_update, .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Delete", LANE_SLOW, namespaces__delete_namespace_request, google__protobuf__empty, on_delete,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
 };
 
 static const struct rpc_service rpc = {

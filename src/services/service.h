@@ -11,6 +11,13 @@
 
 struct gc;
 
+// How long calls may take whose client sets no deadline: far longer than any that gets on with its work.
+enum {
+        SERVICE_LIMIT_RECORD_MS = 10 * 60 * 1000,     // records, nothing else
+        SERVICE_LIMIT_RUNTIME_MS = 60 * 60 * 1000,    // programs of others: shims, runtimes, hooks, mkfs
+        SERVICE_LIMIT_FILES_MS = 24 * 60 * 60 * 1000, // as many files and bytes as there are
+};
+
 // The namespace of the call (metadata containerd-namespace, over ttrpc containerd-namespace-ttrpc), checked.
 // FAILED_PRECONDITION "namespace is required: failed precondition", INVALID_ARGUMENT. It lives as long as the call.
 const char *service_namespace(const struct rpc_call *call, GError **error);

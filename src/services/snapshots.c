@@ -261,20 +261,25 @@ static const struct rpc_stream_handler list_handler = LISTING_HANDLER(on_list);
 
 static const struct rpc_method methods[] = {
         RPC_METHOD_UNARY("Prepare", LANE_SLOW, snapshots__prepare_snapshot_request,
-                snapshots__prepare_snapshot_response, on_prepare),
-        RPC_METHOD_UNARY(
-                "View", LANE_SLOW, snapshots__view_snapshot_request, snapshots__view_snapshot_response, on_view),
-        RPC_METHOD_UNARY("Mounts", LANE_FAST, snapshots__mounts_request, snapshots__mounts_response, on_mounts),
-        RPC_METHOD_UNARY("Commit", LANE_SLOW, snapshots__commit_snapshot_request, google__protobuf__empty, on_commit),
-        RPC_METHOD_UNARY("Remove", LANE_SLOW, snapshots__remove_snapshot_request, google__protobuf__empty, on_remove),
-        RPC_METHOD_UNARY(
-                "Stat", LANE_FAST, snapshots__stat_snapshot_request, snapshots__stat_snapshot_response, on_stat),
+                snapshots__prepare_snapshot_response, on_prepare, .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("View", LANE_SLOW, snapshots__view_snapshot_request, snapshots__view_snapshot_response,
+                on_view, .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("Mounts", LANE_FAST, snapshots__mounts_request, snapshots__mounts_response, on_mounts,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
+        RPC_METHOD_UNARY("Commit", LANE_SLOW, snapshots__commit_snapshot_request, google__protobuf__empty, on_commit,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("Remove", LANE_SLOW, snapshots__remove_snapshot_request, google__protobuf__empty, on_remove,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("Stat", LANE_FAST, snapshots__stat_snapshot_request, snapshots__stat_snapshot_response,
+                on_stat, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_UNARY("Update", LANE_FAST, snapshots__update_snapshot_request, snapshots__update_snapshot_response,
-                on_update),
+                on_update, .limit_ms = SERVICE_LIMIT_RECORD_MS),
         RPC_METHOD_STREAM("List", RPC_SERVER_STREAM, LANE_FAST, snapshots__list_snapshots_request,
                 snapshots__list_snapshots_response, &list_handler),
-        RPC_METHOD_UNARY("Usage", LANE_SLOW, snapshots__usage_request, snapshots__usage_response, on_usage),
-        RPC_METHOD_UNARY("Cleanup", LANE_SLOW, snapshots__cleanup_request, google__protobuf__empty, on_cleanup),
+        RPC_METHOD_UNARY("Usage", LANE_SLOW, snapshots__usage_request, snapshots__usage_response, on_usage,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
+        RPC_METHOD_UNARY("Cleanup", LANE_SLOW, snapshots__cleanup_request, google__protobuf__empty, on_cleanup,
+                .limit_ms = SERVICE_LIMIT_FILES_MS),
 };
 
 static const struct rpc_service rpc = {

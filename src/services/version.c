@@ -5,6 +5,7 @@
 #include "containerd/version.pb-c.h"
 #include "rpc/server.h"
 #include "services/revision.h"
+#include "services/service.h"
 #include "services/services.h"
 
 static void on_version(struct rpc_call *call, void *service)
@@ -16,7 +17,8 @@ static void on_version(struct rpc_call *call, void *service)
 }
 
 static const struct rpc_method methods[] = {
-        RPC_METHOD_UNARY("Version", LANE_FAST, google__protobuf__empty, version__version_response, on_version),
+        RPC_METHOD_UNARY("Version", LANE_FAST, google__protobuf__empty, version__version_response, on_version,
+                .limit_ms = SERVICE_LIMIT_RECORD_MS),
 };
 
 static const struct rpc_service service = {

@@ -16,15 +16,15 @@ OK, PERMISSION_DENIED = 0, 7
 
 
 def rows(daemon):
-    """Of the table, without its header: call, namespace, client, age, how long it waits, for what."""
+    """Of the table, without its header: call, namespace, client, age, what is left of it, how long it waits, for what."""
     table = proc.run([env.skiff_program("skiff"), "--address", str(daemon.socket), "debug", "calls"]).ok().out
-    lines = [line.split(maxsplit=5) for line in table.splitlines()]
-    assert lines[0] == ["CALL", "NAMESPACE", "CLIENT", "AGE", "WAITED", "FOR"]
+    lines = [line.split(maxsplit=6) for line in table.splitlines()]
+    assert lines[0] == ["CALL", "NAMESPACE", "CLIENT", "AGE", "LEFT", "WAITED", "FOR"]
     return lines[1:]
 
 
 def wait_for_call(daemon, name, waits_for):
-    proc.wait_until(lambda: [name, waits_for] in [[r[0], r[5]] for r in rows(daemon)], 20, f"{name}, which waits for {waits_for}")
+    proc.wait_until(lambda: [name, waits_for] in [[r[0], r[6]] for r in rows(daemon)], 20, f"{name}, which waits for {waits_for}")
 
 
 def open_gate(gate):
@@ -38,7 +38,8 @@ def test_a_create_that_hangs_says_so_and_who_called(any_ctr, image, daemon, tmp_
     wait_for_call(daemon, "Tasks.Create", "task c1: the shim's answer to Create")
     row = next(r for r in rows(daemon) if r[0] == "Tasks.Create")
     assert row[1:3] == [daemon.namespace, str(client.pid)]
-    assert row[3].endswith("s") and row[4].endswith("s")
+    assert row[3].endswith("s") and row[5].endswith("s")
+    assert row[4].startswith("59m")  # ctr sets no deadline: the daemon's own
     open_gate(gate)
     assert client.wait(60) == 0
     proc.wait_until(lambda: not [r for r in rows(daemon) if r[0].startswith("Tasks.")], 20, "the end of all calls on tasks")
@@ -71,11 +72,12 @@ def test_what_a_client_left_behind_is_listed_until_it_is_undone(any_ctr, image, 
 
 def test_waits_and_streams_are_listed(any_ctr, api, runtime, image, daemon):
     any_ctr("run", "-d", "--runc-binary", runtime, image, "c1", "sleep", "1000").ok()
-    waiting = threading.Thread(target=api.tasks.Wait, kwargs={"container_id": "c1"})
+    waiting = threading.Thread(target=api.tasks.Wait, kwargs={"container_id": "c1", "timeout": None})
     waiting.start()
     events = any_ctr.start("events")
     wait_for_call(daemon, "Tasks.Wait", "task c1: the shim's answer to Wait")
     wait_for_call(daemon, "Events.Subscribe", "something to send")
+    assert [r[4] for r in rows(daemon)] == ["-", "-"]  # they may take any time
     events.kill()
     events.wait()
     proc.forget(events)
