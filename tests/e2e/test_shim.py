@@ -35,8 +35,7 @@ SLEEP = ["busybox", "sleep", "1000"]
 
 @pytest.fixture
 def shims(runtime, request):
-    # Socket addresses are short.
-    with tempfile.TemporaryDirectory(prefix="sh-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="sh-") as directory:  # short, as socket addresses are
         found = Shims(directory, runtime)
         try:
             yield found
