@@ -14,6 +14,7 @@ import pytest
 
 from harness import env, images, proc
 from harness.clients import Terminal, finish
+from harness.proxy import proxy
 
 # Names that people type for the image of these tests.
 SHORT, FULL = "busy", "docker.io/library/busy:latest"
@@ -173,6 +174,17 @@ def test_detached_logs_ps_exec_kill_rm(skiff, run, logs, daemon):
     assert (logs / daemon.namespace / "web.log").exists()
     skiff("rm", "web").ok()
     assert not (logs / daemon.namespace / "web.log").exists()
+
+
+def test_calls_of_a_run(skiff, daemon, runtime, tmp_path):
+    """Each costs a run its time; ARCHITECTURE.md says how many there are. (With an index there is one Read more.)"""
+    with proxy(daemon.socket, tmp_path / "p.sock") as calls:
+        got = skiff("--address", str(tmp_path / "p.sock"), "run", "--rm", "--oci-runtime", runtime, SHORT, "echo", "through")
+    assert (got.code, got.out) == (0, "through\n")
+    assert sorted(calls) == sorted(
+        "Leases/Create Images/Get Content/Read Content/Read Snapshots/Prepare Containers/Create Leases/Delete Tasks/Create "
+        "Tasks/Wait Tasks/Start Tasks/Delete Containers/Get Containers/Delete Snapshots/Remove".split()
+    )
 
 
 def test_attached_runs_without_rm_keep_their_code(skiff, run):
