@@ -14,6 +14,10 @@ RUN_PACKAGES="ca-certificates mount util-linux procps"
 TEST_PACKAGES="python3 python3-pytest python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev zstd openssl
 binutils xz-utils $RUN_PACKAGES"
 
+# The comment at the head of each script is its help.
+print_help() { sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+case ${1:-} in -h | --help) print_help && exit ;; esac
+
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$(basename "$0"): $*"; exit 1; }
 
