@@ -26,7 +26,6 @@ struct skiff_client_options {
         unsigned connect_timeout_ms; // 0: 10 s
 };
 
-// The versions of the daemon's default socket and namespace.
 #define SKIFF_DEFAULT_ADDRESS "/run/skiff/skiff.sock"
 #define SKIFF_DEFAULT_NAMESPACE "default"
 
@@ -34,7 +33,8 @@ struct skiff_client_options {
 struct skiff_client *skiff_client_connect(const struct skiff_client_options *options, struct skiff_error **error);
 // NULL is fine. Not while another thread is in a call.
 void skiff_client_free(struct skiff_client *client);
-// Breaks the connection: every call that waits, and every later one, fails with CANCELED or UNAVAILABLE.
+// Breaks off: every call that waits, in whichever thread, and every later one fails with CANCELED. For a client that is
+// about to be freed; the daemon may or may not have done what was asked.
 void skiff_client_interrupt(struct skiff_client *client);
 const char *skiff_client_namespace(const struct skiff_client *client);
 const char *skiff_client_address(const struct skiff_client *client);

@@ -25,8 +25,7 @@ struct skiff_spec_options {
         const char *entrypoint;  // in place of the image's; "": none
         const char *const *env;  // "NAME=VALUE", over the image's; "NAME" alone: taken out
         const char *cwd;
-        const char
-                *user; // NAME or UID, and :NAME or :GID; names are looked up in the image's /etc/passwd and /etc/group
+        const char *user; // NAME or UID, and :NAME or :GID, as the image's /etc/passwd and /etc/group know them
         const char *hostname;
         bool terminal;
         uint32_t columns, rows; // of the terminal at the start; 0: not said

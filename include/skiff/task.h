@@ -38,8 +38,8 @@ struct skiff_process *skiff_exec_create(struct skiff_client *client, const char 
 
 // Starts it, and from now on listens for its end. UNKNOWN: what the OCI runtime says.
 bool skiff_process_start(struct skiff_process *process, struct skiff_error **error);
-// Readable once the process has ended (or the connection is lost), for poll(2); stays the handle's. Valid from start
-// on, or from the first wait on an attached handle.
+// Readable once the process has ended (or the connection is lost), for poll(2); stays the handle's, which listens for
+// the end from now on. -1: there was no descriptor left; then only skiff_process_wait tells.
 int skiff_process_wait_fd(struct skiff_process *process);
 // Blocks until it has ended. ret_status: 0–255, 128 + N for signal N. NOT_FOUND.
 bool skiff_process_wait(struct skiff_process *process, uint32_t *ret_status, struct skiff_error **error);

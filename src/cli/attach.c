@@ -135,7 +135,7 @@ static bool wait_for_end(
                 {.fd = attach->signals, .events = POLLIN},
                 {.fd = skiff_process_wait_fd(process), .events = POLLIN},
         };
-        while (fds[1].revents == 0) {
+        while (fds[1].fd >= 0 && fds[1].revents == 0) {
                 if (poll(fds, 2, -1) > 0 && fds[0].revents != 0)
                         forward_signals(attach, process);
         }

@@ -22,7 +22,6 @@
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
-// Exported from the shared library; everything else is hidden by its symbol map.
 #define SKIFF_DEFAULT_SNAPSHOTTER "overlayfs"
 #define SKIFF_DEFAULT_RUNTIME "io.containerd.runc.v2"
 
@@ -57,8 +56,8 @@ struct client_method {
 struct client_call;
 struct client_call *client_send(
         struct skiff_client *client, const struct client_method *method, const void *message, const char *lease);
-// Waits for the answer, which lives in arena (NULL: it is not wanted; then any pointer but NULL comes back). Frees the
-// call.
+// Waits for the answer, which lives in arena (NULL: it is not wanted; then some pointer but NULL comes back). Frees the
+// call. NULL: it failed.
 const void *client_receive(struct client_call *call, struct arena *arena, GError **error);
 // Whether the answer is there, and whether it is a good one; does not wait.
 bool client_answered(const struct client_call *call, bool *ret_ok);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tasks and exec'd processes. The daemon's Wait is sent before Start, so that no end is missed, and its answer is kept
-// by an object of its own, which outlives the handle if the handle goes first.
+// by an object of its own, which outlives the handle if the handle goes first. Its call has a token of its own, so that
+// the handle's end breaks off no other call; the client's interruption is passed on to it.
 #include "client/internal.h"
 
 #include "base/identifier.h"
@@ -25,7 +26,7 @@
 #define SERVICE "containerd.services.tasks.v1.Tasks"
 
 struct watch {
-        atomic_uint owners;
+        atomic_uint owners; // the handle, whoever answers, and the client's interruption while that is watched
         struct waiter *ended;
         struct cancel *cancel;
         int fd;
@@ -37,7 +38,8 @@ struct skiff_process {
         struct skiff_client *client;
         char *container_id, *exec_id;
         _Atomic uint32_t pid;
-        struct watch *watch; // NULL: not listened to yet
+        struct watch *watch; // under the client's mutex; NULL: not listened to yet, else it stays
+        unsigned long interruption;
 };
 
 struct skiff_client *process_client(const struct skiff_process *process)
@@ -70,17 +72,35 @@ static void on_process_end(void *data, const ProtobufCMessage *response, const G
         watch_unref(watch);
 }
 
-static void listen_for_end(struct skiff_process *process)
+static void on_interrupted(void *data)
 {
-        if (process->watch != NULL)
-                return;
+        struct watch *watch = data;
+        cancel_trigger(watch->cancel, ERROR_CANCELED, "interrupted");
+        watch_unref(watch);
+}
+
+static struct watch *watch_new(void)
+{
         struct watch *watch = g_new0(struct watch, 1);
-        atomic_init(&watch->owners, 2);
+        atomic_init(&watch->owners, 3);
         watch->ended = waiter_new();
         watch->cancel = cancel_new();
         watch->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        process->watch = watch;
+        return watch;
+}
 
+static struct watch *listen_for_end(struct skiff_process *process)
+{
+        uv_mutex_lock(&process->client->mutex);
+        struct watch *watch = process->watch;
+        bool is_new = watch == NULL;
+        if (is_new)
+                process->watch = watch = watch_new();
+        uv_mutex_unlock(&process->client->mutex);
+        if (!is_new)
+                return watch;
+
+        process->interruption = cancel_watch(process->client->interrupted, on_interrupted, watch);
         Tasks__WaitRequest message = TASKS__WAIT_REQUEST__INIT;
         message.container_id = process->container_id;
         message.exec_id = process->exec_id;
@@ -90,23 +110,23 @@ static void listen_for_end(struct skiff_process *process)
         request.message = &message.base;
         request.cancel = watch->cancel;
         rpc_client_call(process->client->rpc, &request, on_process_end, watch);
+        return watch;
 }
 
 int skiff_process_wait_fd(struct skiff_process *process)
 {
-        listen_for_end(process);
-        return process->watch->fd;
+        return listen_for_end(process)->fd;
 }
 
 bool skiff_process_wait(struct skiff_process *process, uint32_t *ret_status, struct skiff_error **error)
 {
-        listen_for_end(process);
-        waiter_wait(process->watch->ended, -1);
-        if (process->watch->error != NULL) {
-                g_propagate_error(inner(error), g_error_copy(process->watch->error));
+        struct watch *watch = listen_for_end(process);
+        waiter_wait(watch->ended, -1);
+        if (watch->error != NULL) {
+                g_propagate_error(inner(error), g_error_copy(watch->error));
                 return false;
         }
-        *ret_status = process->watch->status;
+        *ret_status = watch->status;
         return true;
 }
 
@@ -126,6 +146,8 @@ void skiff_process_free(struct skiff_process *process)
         if (process == NULL)
                 return;
         if (process->watch != NULL) {
+                if (cancel_unwatch(process->client->interrupted, process->interruption))
+                        watch_unref(process->watch); // else on_interrupted does
                 cancel_trigger(process->watch->cancel, ERROR_CANCELED, "not waited for any more");
                 watch_unref(process->watch);
         }
