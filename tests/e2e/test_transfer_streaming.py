@@ -70,6 +70,7 @@ def place(daemon):
 
     name = daemon.namespace_of_its_own(f"x{next(_namespace_count)}")
     with Api(daemon, name) as api:
+        api.namespaces.Create(namespace={"name": name})  # containerd drops streams in namespaces that are not there
         api.client = Ctr(GENERATIONS[-1], daemon, name) if GENERATIONS != ["none"] else None
         yield api
         if api.client:
