@@ -193,8 +193,9 @@ static void test_loop_option_mounts_an_image(struct fixture *f, gconstpointer da
         }
         make(f, "to");
         g_autofree char *command = g_strdup_printf("%s -q %s 8M", mkfs, image);
+        g_autofree char *said = NULL; // on standard output, which is the test's report
         int status = -1;
-        g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, &status, NULL) && status == 0);
+        g_assert_true(g_spawn_command_line_sync(command, &said, NULL, &status, NULL) && status == 0);
         AUTO(mount) mount = mount_new("ext4", image, NULL, (const char *const[]){"loop", "ro", NULL});
         g_autoptr(GError) error = NULL;
         mount_apply(mount, to, &error);
