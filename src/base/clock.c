@@ -25,20 +25,24 @@ int64_t clock_monotonic_ns(void)
         return read_clock(CLOCK_MONOTONIC);
 }
 
+void clock_split(int64_t ns, int64_t *ret_seconds, int32_t *ret_nanos)
+{
+        int64_t nanos = ns % NS_PER_SECOND;
+        *ret_seconds = ns / NS_PER_SECOND - (nanos < 0);
+        *ret_nanos = (int32_t)(nanos < 0 ? nanos + NS_PER_SECOND : nanos);
+}
+
 char *clock_format_rfc3339(int64_t ns)
 {
-        int64_t fraction = ns % NS_PER_SECOND;
-        time_t seconds = (time_t)(ns / NS_PER_SECOND);
-        if (fraction < 0) {
-                fraction += NS_PER_SECOND;
-                seconds--;
-        }
+        int64_t seconds;
+        int32_t fraction;
+        clock_split(ns, &seconds, &fraction);
         struct tm tm;
-        gmtime_r(&seconds, &tm);
+        gmtime_r(&(time_t){seconds}, &tm);
         char date[64];
         size_t length = strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
         if (fraction != 0) {
-                length += (size_t)snprintf(date + length, sizeof date - length, ".%09d", (int)fraction);
+                length += (size_t)snprintf(date + length, sizeof date - length, ".%09d", fraction);
                 while (date[length - 1] == '0')
                         length--;
         }

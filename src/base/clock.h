@@ -12,6 +12,9 @@
 int64_t clock_now_ns(void);       // CLOCK_REALTIME
 int64_t clock_monotonic_ns(void); // CLOCK_MONOTONIC
 
+// Whole seconds, and the nanoseconds above them, from 0 on: as protobuf's Timestamp has them.
+void clock_split(int64_t ns, int64_t *ret_seconds, int32_t *ret_nanos);
+
 // RFC 3339 in UTC with as many fractional digits as are not zero, as Go prints time.RFC3339Nano. Caller frees.
 char *clock_format_rfc3339(int64_t ns);
 // RFC 3339 (section 5.6), up to nine fractional digits, any offset. False: not such a time, or outside int64.

@@ -53,13 +53,7 @@ Google__Protobuf__Timestamp *timestamp_to_proto(int64_t ns, struct arena *arena)
 {
         Google__Protobuf__Timestamp *timestamp = arena_new0(arena, Google__Protobuf__Timestamp);
         google__protobuf__timestamp__init(timestamp);
-        int64_t seconds = ns / NS_PER_SECOND, rest = ns % NS_PER_SECOND;
-        if (rest < 0) {
-                seconds--;
-                rest += NS_PER_SECOND;
-        }
-        timestamp->seconds = seconds;
-        timestamp->nanos = (int32_t)rest;
+        clock_split(ns, &timestamp->seconds, &timestamp->nanos);
         return timestamp;
 }
 

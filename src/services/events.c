@@ -99,12 +99,7 @@ static bool on_event(void *data, struct event *event)
 {
         struct subscriber *subscriber = data;
         Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-        time.seconds = event->timestamp_ns / NS_PER_SECOND;
-        time.nanos = (int32_t)(event->timestamp_ns % NS_PER_SECOND);
-        if (time.nanos < 0) {
-                time.nanos += (int32_t)NS_PER_SECOND;
-                time.seconds--;
-        }
+        clock_split(event->timestamp_ns, &time.seconds, &time.nanos);
         Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
         any.type_url = event->type_url;
         any.value.data = event->value;

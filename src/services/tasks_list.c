@@ -144,8 +144,7 @@ static Types__Metric *metric_of(struct arena *arena, const char *id, const Googl
         metric->timestamp = arena_new0(arena, Google__Protobuf__Timestamp);
         google__protobuf__timestamp__init(metric->timestamp);
         int64_t now = clock_now_ns();
-        metric->timestamp->seconds = now / NS_PER_SECOND;
-        metric->timestamp->nanos = (int32_t)(now % NS_PER_SECOND);
+        clock_split(now, &metric->timestamp->seconds, &metric->timestamp->nanos);
         if (stats != NULL) {
                 metric->data = arena_new0(arena, Google__Protobuf__Any);
                 google__protobuf__any__init(metric->data);

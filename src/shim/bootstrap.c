@@ -354,8 +354,7 @@ bool bootstrap_delete(const struct shim_flags *flags, GError **error)
                 fprintf(stderr, "failed to cleanup rootfs mount: %s\n", failed->message);
         int64_t now_ns = clock_now_ns();
         Google__Protobuf__Timestamp exited_at = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-        exited_at.seconds = now_ns / NS_PER_SECOND;
-        exited_at.nanos = (int32_t)(now_ns % NS_PER_SECOND);
+        clock_split(now_ns, &exited_at.seconds, &exited_at.nanos);
         ShimV3__DeleteResponse response = SHIM_V3__DELETE_RESPONSE__INIT;
         response.pid = (uint32_t)pid;
         response.exit_status = KILLED;

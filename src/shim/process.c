@@ -113,8 +113,7 @@ static void publish_exit(struct process *process)
 {
         struct container *container = process->container;
         Google__Protobuf__Timestamp exited_at = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-        exited_at.seconds = process->exited_at_ns / NS_PER_SECOND;
-        exited_at.nanos = (int32_t)(process->exited_at_ns % NS_PER_SECOND);
+        clock_split(process->exited_at_ns, &exited_at.seconds, &exited_at.nanos);
         Events__TaskExit event = EVENTS__TASK_EXIT__INIT;
         event.container_id = container->id;
         event.id = (char *)id_of(process);
@@ -287,7 +286,6 @@ Google__Protobuf__Timestamp *process_exited_at(const struct process *process, st
                 return NULL;
         Google__Protobuf__Timestamp *timestamp = arena_new0(arena, Google__Protobuf__Timestamp);
         google__protobuf__timestamp__init(timestamp);
-        timestamp->seconds = process->exited_at_ns / NS_PER_SECOND;
-        timestamp->nanos = (int32_t)(process->exited_at_ns % NS_PER_SECOND);
+        clock_split(process->exited_at_ns, &timestamp->seconds, &timestamp->nanos);
         return timestamp;
 }

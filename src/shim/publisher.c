@@ -155,8 +155,7 @@ static void send_first(struct publisher *publisher)
 {
         struct item *item = publisher->first;
         Google__Protobuf__Timestamp timestamp = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-        timestamp.seconds = item->time_ns / NS_PER_SECOND;
-        timestamp.nanos = (int32_t)(item->time_ns % NS_PER_SECOND);
+        clock_split(item->time_ns, &timestamp.seconds, &timestamp.nanos);
         Google__Protobuf__Any event = GOOGLE__PROTOBUF__ANY__INIT;
         event.type_url = item->type_url;
         event.value = (ProtobufCBinaryData){item->n_value, item->value};

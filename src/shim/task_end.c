@@ -152,8 +152,7 @@ static void publish_delete(struct container *container)
 {
         const struct process *init = &container->init;
         Google__Protobuf__Timestamp exited_at = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-        exited_at.seconds = init->exited_at_ns / NS_PER_SECOND;
-        exited_at.nanos = (int32_t)(init->exited_at_ns % NS_PER_SECOND);
+        clock_split(init->exited_at_ns, &exited_at.seconds, &exited_at.nanos);
         Events__TaskDelete event = EVENTS__TASK_DELETE__INIT;
         event.container_id = container->id;
         event.pid = (uint32_t)init->pid;

@@ -79,8 +79,7 @@ static void on_deleted(void *data, const ProtobufCMessage *response, const GErro
         const ShimV3__DeleteResponse *deleted = (const ShimV3__DeleteResponse *)response;
         int64_t now = clock_now_ns();
         google__protobuf__timestamp__init(&cleanup->exited_at);
-        cleanup->exited_at.seconds = now / NS_PER_SECOND;
-        cleanup->exited_at.nanos = (int32_t)(now % NS_PER_SECOND);
+        clock_split(now, &cleanup->exited_at.seconds, &cleanup->exited_at.nanos);
         cleanup->exit_status = EXIT_STATUS_UNKNOWN;
         if (error != NULL)
                 log_warn("failed to clean up after shim disconnected", "id", cleanup->task->bundle->id, "error",
