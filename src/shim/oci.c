@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "codec/json_scan.h"
+#include "sys/files.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -42,21 +43,11 @@ void oci_done(struct oci *oci)
         *oci = (struct oci){0};
 }
 
-static char *read_output(int fd)
-{
-        GString *text = g_string_new(NULL);
-        char buffer[1024];
-        ssize_t n;
-        while (text->len < OUTPUT_LIMIT_BYTES && (n = read(fd, buffer, sizeof buffer)) > 0)
-                g_string_append_len(text, buffer, n);
-        return g_string_free(text, FALSE);
-}
-
 static GError *error_of(const struct job *job, int status)
 {
         if (status == 0)
                 return NULL;
-        g_autofree char *output = job->output >= 0 ? read_output(job->output) : g_strdup("");
+        g_autofree char *output = job->output >= 0 ? file_read_some(job->output, OUTPUT_LIMIT_BYTES) : g_strdup("");
         g_autofree char *how = WIFSIGNALED(status) ? g_strdup_printf("signal: %s", strsignal(WTERMSIG(status)))
                                                    : g_strdup_printf("exit status %d", child_exit_code(status));
         return g_error_new(SKIFF_ERROR, ERROR_UNKNOWN, "%s did not terminate successfully: %s%s%s", job->binary, how,
@@ -186,12 +177,7 @@ static bool read_file(const char *path, char **ret_text, GError **error)
         if (fd < 0)
                 return error_fail(error, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_UNKNOWN, "open %s: %s", path,
                         errno_text(errno));
-        GString *text = g_string_new(NULL);
-        char buffer[4096];
-        ssize_t n;
-        while (text->len < LOG_LIMIT_BYTES && (n = read(fd, buffer, sizeof buffer)) > 0)
-                g_string_append_len(text, buffer, n);
-        *ret_text = g_string_free(text, FALSE);
+        *ret_text = file_read_some(fd, LOG_LIMIT_BYTES);
         return true;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "sys/files.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -41,14 +42,7 @@ enum cgroup_mode cgroup_host_mode(void)
 static char *read_text(const char *path)
 {
         fd_auto int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return NULL;
-        GString *text = g_string_new(NULL);
-        char buffer[1024];
-        ssize_t n;
-        while (text->len < FILE_LIMIT_BYTES && (n = read(fd, buffer, sizeof buffer)) > 0)
-                g_string_append_len(text, buffer, n);
-        return g_string_free(text, FALSE);
+        return fd >= 0 ? file_read_some(fd, FILE_LIMIT_BYTES) : NULL;
 }
 
 static void clear_hierarchy(void *data)

@@ -111,6 +111,19 @@ char *file_read_text(int directory, const char *name, size_t limit, GError **err
         }
 }
 
+char *file_read_some(int fd, size_t limit)
+{
+        GString *text = g_string_new(NULL);
+        char buffer[1024];
+        ssize_t n = 1;
+        while (text->len < limit && n > 0) {
+                n = read(fd, buffer, sizeof buffer);
+                if (n > 0)
+                        g_string_append_len(text, buffer, n);
+        }
+        return g_string_free(text, FALSE);
+}
+
 bool file_sync_directory(int directory, GError **error)
 {
         return fsync(directory) == 0 || error_fail_errno(error, errno, "sync directory");

@@ -22,4 +22,7 @@ bool file_make_directories(const char *path, mode_t mode, GError **error);
 bool file_write_at(int fd, const void *bytes, size_t n_bytes, off_t offset, GError **error);
 // A small file as a text; NOT_FOUND, RESOURCE_EXHAUSTED if it is larger than limit. Caller frees.
 char *file_read_text(int directory, const char *name, size_t limit, GError **error);
+// What can be read from fd until its end, or until it is limit bytes or a little more, as a text; after an error, what
+// came before. For the kernel's files and for what others have written, where some of it is better than nothing.
+char *file_read_some(int fd, size_t limit);
 bool file_sync_directory(int directory, GError **error);
