@@ -44,16 +44,21 @@ static void send_all(struct rpc_client_stream *stream, struct grpc_seen *seen, u
         rpc_client_stream_half_close(stream);
 }
 
-static void test_client_stream_is_counted(struct grpc_fixture *f, gconstpointer data)
+static void sum(struct grpc_fixture *f, unsigned n, size_t bytes, const char *expected)
 {
         struct grpc_seen seen = {0};
         struct rpc_client_stream *stream = grpc_open_stream(f, "Sum", RPC_CLIENT_STREAM, NULL, &seen);
-        send_all(stream, &seen, 300, 40000);
+        send_all(stream, &seen, n, bytes);
         waiter_wait(seen.ended, -1);
         g_assert_no_error(seen.error);
-        g_assert_cmpstr(seen.last, ==, "300 12000000");
+        g_assert_cmpstr(seen.last, ==, expected);
         rpc_client_stream_unref(stream);
         grpc_seen_done(&seen);
+}
+
+static void test_client_stream_is_counted(struct grpc_fixture *f, gconstpointer data)
+{
+        sum(f, 300, 40000, "300 12000000");
 }
 
 static void test_bidi_stream_echoes(struct grpc_fixture *f, gconstpointer data)
@@ -71,14 +76,7 @@ static void test_bidi_stream_echoes(struct grpc_fixture *f, gconstpointer data)
 
 static void test_large_messages_in_a_stream(struct grpc_fixture *f, gconstpointer data)
 {
-        struct grpc_seen seen = {0};
-        struct rpc_client_stream *stream = grpc_open_stream(f, "Sum", RPC_CLIENT_STREAM, NULL, &seen);
-        send_all(stream, &seen, 12, 5000000);
-        waiter_wait(seen.ended, -1);
-        g_assert_no_error(seen.error);
-        g_assert_cmpstr(seen.last, ==, "12 60000000");
-        rpc_client_stream_unref(stream);
-        grpc_seen_done(&seen);
+        sum(f, 12, 5000000, "12 60000000");
 }
 
 static void test_large_messages_take_turns(struct grpc_fixture *f, gconstpointer data)
