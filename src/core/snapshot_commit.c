@@ -21,7 +21,8 @@ struct commit {
         struct snapshot_usage usage;
         bool rebase;
         bool known_blob; // it can be unpacked again
-        GError *exists;  // not a failure of the transaction: the lease is held all the same
+        bool sync_later;
+        GError *exists; // not a failure of the transaction: the lease is held all the same
 };
 
 static bool check_name(struct tx *tx, struct commit *commit, GError **error)
@@ -119,8 +120,8 @@ static bool replace_row(struct tx *tx, void *data, GError **error)
         row.size_bytes = commit->usage.size_bytes;
         row.blob = commit->known_blob ? request->blob : "";
         row.diff_id = commit->known_blob ? request->diff_id : "";
-        row.boot_id = commit->known_blob ? snapshotter->boot_id : "";
-        row.synced = !commit->known_blob;
+        row.boot_id = commit->sync_later ? snapshotter->boot_id : "";
+        row.synced = !commit->sync_later;
         return snapshots->remove(tx, namespace_, snapshotter->name, request->key, error) &&
                snapshots->insert(tx, namespace_, &row, error) &&
                lease_release(snapshotter->metadata, tx, commit->scope, snapshotter->lease_type, request->key, error);
@@ -137,8 +138,7 @@ static bool settle_directory(struct commit *commit, GError **error)
                 commit->usage = *request->usage;
         else if (!ops->measure(snapshotter->driver, &commit->place, &commit->usage, error))
                 return false;
-        return commit->known_blob || snapshotter->lazy_sync ||
-               ops->sync(snapshotter->driver, commit->place.directory, error);
+        return commit->sync_later || ops->sync(snapshotter->driver, commit->place.directory, error);
 }
 
 static bool commit_new(struct commit *commit, GError **error)
@@ -168,6 +168,7 @@ bool snapshotter_commit(struct snapshotter *snapshotter, const struct scope *sco
                 .arena = arena,
                 .known_blob = request->blob != NULL && request->diff_id != NULL,
         };
+        commit.sync_later = commit.known_blob || snapshotter->lazy_sync;
         bool ok = commit_new(&commit, error);
         if (ok && commit.exists != NULL) {
                 g_propagate_error(error, g_steal_pointer(&commit.exists));
@@ -176,7 +177,7 @@ bool snapshotter_commit(struct snapshotter *snapshotter, const struct scope *sco
         g_clear_error(&commit.exists);
         if (!ok)
                 return false;
-        if (commit.known_blob)
+        if (commit.sync_later)
                 snapshotter_sync_later(snapshotter);
         if (snapshotter->exchange != NULL) {
                 Events__SnapshotCommit message = EVENTS__SNAPSHOT_COMMIT__INIT;

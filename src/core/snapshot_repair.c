@@ -125,6 +125,8 @@ static bool start_snapshot(struct repair *repair, GError **error)
         const struct torn *torn = repair->current;
         const struct scope scope = {.namespace_ = torn->namespace_};
         int64_t size;
+        if (torn->row.blob[0] == '\0') // committed lazily
+                return error_fail(error, ERROR_DATA_LOSS, "it was not unpacked from one layer");
         // The blob first: without it the directory is better left for whoever wants to look at it.
         fd_auto int fd = content->ops->open(content, &scope, torn->row.blob, &size, error);
         if (fd < 0 || !make_again(repair, error))

@@ -23,7 +23,7 @@ struct snapshotter_options {
         struct metadata *metadata;
         struct event_exchange *exchange;
         struct lanes *lanes;
-        bool lazy_sync; // commits answer before their content is on disk
+        bool lazy_sync; // commits answer before their content is on disk; what a power cut takes then is refused
 };
 
 // Looks after what an earlier daemon left: directories without a row are removed, rows without a directory logged, if

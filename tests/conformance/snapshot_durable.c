@@ -70,6 +70,15 @@ static bool count_sync(struct snapshot_driver *driver, const char *directory, GE
         return plain_ops->sync(driver, directory, error);
 }
 
+// Between two lives of the snapshotter, whose jobs use the driver.
+static void restart_with(struct fixture *f, const struct snapshot_driver_ops *ops, bool lazy_sync)
+{
+        snapshotter_free(f->snapshotter);
+        f->driver->ops = ops;
+        f->lazy_sync = lazy_sync;
+        suite_start(f);
+}
+
 static void commit_is_on_disk_when_it_answers(struct fixture *f, gconstpointer data)
 {
         if (f->driver == NULL)
@@ -77,19 +86,44 @@ static void commit_is_on_disk_when_it_answers(struct fixture *f, gconstpointer d
         plain_ops = f->driver->ops;
         struct snapshot_driver_ops counted = *plain_ops;
         counted.sync = count_sync;
-        // Between two lives of the snapshotter, whose jobs use the driver.
-        snapshotter_free(f->snapshotter);
-        f->driver->ops = &counted;
-        suite_start(f);
+        restart_with(f, &counted, false);
         atomic_store(&n_syncs, 0);
         suite_prepare(f, "k1", "");
         g_assert_cmpuint(atomic_load(&n_syncs), ==, 0);
         suite_commit(f, "l1", "k1");
         g_assert_cmpuint(atomic_load(&n_syncs), ==, 1);
         g_assert_true(suite_stat_of(f, "l1").synced);
-        snapshotter_free(f->snapshotter);
-        f->driver->ops = plain_ops;
-        suite_start(f);
+        restart_with(f, plain_ops, false);
+}
+
+static atomic_bool may_sync;
+
+static bool sync_when_allowed(struct snapshot_driver *driver, const char *directory, GError **error)
+{
+        while (!atomic_load(&may_sync))
+                g_usleep(1000);
+        return count_sync(driver, directory, error);
+}
+
+static void lazy_commits_are_synced_soon(struct fixture *f, gconstpointer data)
+{
+        if (f->driver == NULL)
+                return;
+        plain_ops = f->driver->ops;
+        struct snapshot_driver_ops slow = *plain_ops;
+        slow.sync = sync_when_allowed;
+        atomic_store(&n_syncs, 0);
+        atomic_store(&may_sync, false);
+        restart_with(f, &slow, true);
+        suite_prepare(f, "k1", "");
+        suite_commit(f, "l1", "k1");
+        g_assert_false(suite_stat_of(f, "l1").synced);
+        g_assert_cmpuint(atomic_load(&n_syncs), ==, 0);
+        suite_view(f, "v1", "l1"); // it can be used meanwhile
+        atomic_store(&may_sync, true);
+        wait_until_synced(f, "l1");
+        g_assert_cmpuint(atomic_load(&n_syncs), >, 0);
+        restart_with(f, plain_ops, false);
 }
 
 // ---- repair
@@ -249,6 +283,32 @@ static void torn_snapshots_are_unpacked_again_or_refused(struct fixture *f, gcon
         g_assert_null(third);
 }
 
+static bool pretend_torn(struct tx *tx, void *data, GError **error)
+{
+        struct fixture *f = data;
+        struct snapshot row;
+        if (!f->metadata->snapshots->get(tx, "default", f->implementer->name, "l1", f->arena, &row, error))
+                return false;
+        g_assert_cmpstr(row.boot_id, !=, "");
+        row.boot_id = "another";
+        row.synced = false;
+        return f->metadata->snapshots->update(tx, "default", &row, error);
+}
+
+static void lazy_commits_that_a_power_cut_took_are_refused(struct fixture *f, gconstpointer data)
+{
+        if (f->driver == NULL)
+                return;
+        restart_with(f, f->driver->ops, true);
+        suite_prepare(f, "k1", "");
+        suite_commit(f, "l1", "k1");
+        wait_until_synced(f, "l1");
+        g_assert_true(metadata_write(f->metadata, TX_RELAXED, pretend_torn, f, NULL));
+        g_autofree char *applied = repair(f);
+        g_assert_cmpstr(applied, ==, "");
+        assert_lost(f, "l1");
+}
+
 static void lost_directories_are_unpacked_again(struct fixture *f, gconstpointer data)
 {
         if (f->driver == NULL)
@@ -277,6 +337,8 @@ void snapshot_suite_add_durable(const struct snapshot_implementer *implementer)
         SUITE_ADD(restart_keeps_rows_and_sweeps_the_rest);
         SUITE_ADD(known_content_is_synced_later);
         SUITE_ADD(torn_snapshots_are_unpacked_again_or_refused);
+        SUITE_ADD(lazy_commits_are_synced_soon);
+        SUITE_ADD(lazy_commits_that_a_power_cut_took_are_refused);
         SUITE_ADD(lost_directories_are_unpacked_again);
         SUITE_ADD(commit_is_on_disk_when_it_answers);
 }

@@ -79,6 +79,7 @@ void suite_start(struct fixture *f)
                 .metadata = f->metadata,
                 .exchange = &f->recorder.base,
                 .lanes = f->lanes,
+                .lazy_sync = f->lazy_sync,
         };
         g_autoptr(GError) error = NULL;
         f->snapshotter = snapshotter_new(&options, &error);

@@ -25,6 +25,7 @@ struct fixture {
         struct snapshot_driver *driver; // NULL: cannot work here
         struct metadata *metadata;
         struct lanes *lanes;
+        bool lazy_sync; // from the next suite_start on
         struct recorder recorder;
         struct snapshotter *snapshotter;
         struct arena *arena;

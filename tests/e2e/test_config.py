@@ -4,6 +4,7 @@
 import os
 import pathlib
 import socket
+import sqlite3
 import stat
 import subprocess
 import threading
@@ -12,6 +13,7 @@ import pytest
 from conftest import ANY_RUNTIME, IMAGE, best_ctr
 
 from harness import env, images, proc
+from harness.api import Api
 from harness.clients import finish
 from harness.images import entry
 
@@ -94,8 +96,22 @@ def test_the_socket_is_roots_or_a_groups(own_daemon):
     assert owner(own_daemon(more_config="[grpc]\ngid = 54321\n")) == (0o660, 0, 54321)
 
 
+def a_commit_answers_before_the_sync(daemon, tries):
+    """Whether after one of so many commits the record says that the disk has not got it yet."""
+    with Api(daemon) as api, sqlite3.connect(next(daemon.root.rglob("metadata.sqlite"))) as db:
+        for i in range(most):
+            api.snapshots.Prepare(snapshotter="overlayfs", key=f"k{i}", labels={"containerd.io/gc.root": "1"})
+            api.snapshots.Commit(snapshotter="overlayfs", key=f"k{i}", name=f"c{i}", labels={"containerd.io/gc.root": "1"})
+            if db.execute("SELECT synced FROM snapshots WHERE key = ?", (f"c{i}",)).fetchone() == (0,):
+                proc.wait_until(lambda: db.execute("SELECT min(synced) FROM snapshots WHERE kind = 3").fetchone() == (1,))
+                return True
+    return False
+
+
 def test_commit_sync(own_daemon, archive):
+    assert not a_commit_answers_before_the_sync(own_daemon(), 20)
     daemon = own_daemon(more_config='[plugins."io.containerd.service.v1.snapshots-service"]\ncommit_sync = "lazy"\n')
+    assert a_commit_answers_before_the_sync(daemon, 1000)
     ctr = best_ctr(daemon)
     ctr("images", "import", archive).ok()
     ctr("run", "--rm", "--runc-binary", ANY_RUNTIME, IMAGE, "c1", "true").ok()
