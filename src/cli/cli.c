@@ -82,15 +82,19 @@ bool cli_connect(struct cli *cli)
 
 // ---- errors
 
+// Registries and images have a say in what errors say; they have none in what the terminal does.
 int cli_fail_text(const char *format, ...)
 {
         va_list list;
         va_start(list, format);
-        fflush(stdout);
-        fputs("skiff: ", stderr);
-        vfprintf(stderr, format, list);
-        fputc('\n', stderr);
+        g_autofree char *text = g_strdup_vprintf(format, list);
         va_end(list);
+        for (char *c = text; *c != '\0'; c++) {
+                if (g_ascii_iscntrl(*c) && *c != '\n' && *c != '\t')
+                        *c = '?';
+        }
+        fflush(stdout);
+        fprintf(stderr, "skiff: %s\n", text);
         return EXIT_OWN_FAILURE;
 }
 

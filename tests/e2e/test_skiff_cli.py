@@ -187,6 +187,19 @@ def test_calls_of_a_run(skiff, daemon, runtime, tmp_path):
     )
 
 
+def test_a_program_takes_the_output(skiff, run, tmp_path):
+    """containerd's logging programs: the output as descriptors 3 and 4; ready once 5 is closed."""
+    logger = tmp_path / "logger"
+    logger.write_text('#!/bin/sh\nexec 5>&-\n{ echo "$CONTAINER_ID"; cat <&3; echo end; } >"$2"\n')
+    logger.chmod(0o755)
+    run("-d", "--name", "logged", "--log-uri", f"binary://{logger}?to={tmp_path}/kept", SHORT, "echo", "text").ok()
+    proc.wait_until(lambda: "end\n" in (tmp_path / "kept").read_text(), what="the end of the output")
+    assert (tmp_path / "kept").read_text() == "logged\ntext\nend\n"
+    got = skiff("logs", "logged")
+    assert got.code == 125 and f"binary://{logger}" in got.err
+    skiff("rm", "-f", "logged").ok()
+
+
 def test_attached_runs_without_rm_keep_their_code(skiff, run):
     assert run("--name", "done", SHORT, "sh", "-c", "exit 4").code == 4
     assert "exited (4)" in skiff("ps", "-a").out
@@ -356,6 +369,7 @@ def test_errors_say_what_to_do(skiff, run, tmp_path):
     refused(skiff("bogus"), 'no command "bogus"', "skiff --help")
     refused(skiff("kill", "nothing"), "skiff ps -a")
     refused(skiff("import", "/etc/passwd"), "docker save")
+    refused(skiff("a\x1b[2Jb\x7f"), 'no command "a?[2Jb?"')
     with open("/dev/full", "wb") as full:
         done = subprocess.run([skiff.path, "images"], env=skiff.environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 125 and "no space left" in done.stderr
