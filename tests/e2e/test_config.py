@@ -99,7 +99,7 @@ def test_the_socket_is_roots_or_a_groups(own_daemon):
 def a_commit_answers_before_the_sync(daemon, tries):
     """Whether after one of so many commits the record says that the disk has not got it yet."""
     with Api(daemon) as api, sqlite3.connect(next(daemon.root.rglob("metadata.sqlite"))) as db:
-        for i in range(most):
+        for i in range(tries):
             api.snapshots.Prepare(snapshotter="overlayfs", key=f"k{i}", labels={"containerd.io/gc.root": "1"})
             api.snapshots.Commit(snapshotter="overlayfs", key=f"k{i}", name=f"c{i}", labels={"containerd.io/gc.root": "1"})
             if db.execute("SELECT synced FROM snapshots WHERE key = ?", (f"c{i}",)).fetchone() == (0,):
