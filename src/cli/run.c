@@ -217,6 +217,14 @@ static bool make_log(struct run *run)
         return true;
 }
 
+// The log that we keep, not one that was named.
+static void remove_log(const struct run *run)
+{
+        g_autofree char *path = log_path_of_uri(run->log);
+        if (path != NULL)
+                unlink(path);
+}
+
 static int run_detached(struct run *run)
 {
         if (!make_log(run))
@@ -224,15 +232,19 @@ static int run_detached(struct run *run)
         const char *uri = run->log != NULL ? run->log : run->flags.log_uri;
         add_label(run, LOG_LABEL, uri);
         struct skiff_error *error = NULL;
-        if (!create_container(run, &error))
+        run->created = create_container(run, &error);
+        if (!run->created)
                 return fail(run, error);
+        remove_log(run); // of one that had this name and was removed by another client
         struct skiff_stdio *stdio = skiff_stdio_log(uri, run->flags.terminal);
         struct skiff_process *task = skiff_task_create(run->cli->client, run->id, stdio, &error);
         bool started = task != NULL && skiff_process_start(task, &error);
-        if (started)
+        if (started) {
                 puts(run->id);
-        else
+        } else if (skiff_error_code(error) != SKIFF_UNAVAILABLE) {
                 remove_container(run);
+                remove_log(run);
+        }
         skiff_process_free(task);
         skiff_stdio_free(stdio);
         return started ? 0 : fail(run, error);

@@ -187,6 +187,23 @@ def test_calls_of_a_run(skiff, daemon, runtime, tmp_path):
     )
 
 
+def test_a_log_begins_with_its_container(skiff, run, api, logs, daemon):
+    log = logs / daemon.namespace / "again.log"
+    run("-d", "--name", "again", SHORT, "echo", "first").ok()
+    proc.wait_until(lambda: log.read_text() == "first\n", what="the output")
+    assert run("-d", "--name", "again", SHORT, "true").code == 125
+    assert log.read_text() == "first\n"
+    proc.wait_until(lambda: "exited" in skiff("ps", "-a").out, what="the end")
+    api.tasks.Delete(container_id="again")
+    api.containers.Delete(id="again")
+    api.snapshots.Remove(snapshotter="overlayfs", key="again")
+    run("-d", "--name", "again", SHORT, "echo", "second").ok()
+    proc.wait_until(lambda: log.read_text() == "second\n", what="the output")
+    skiff("rm", "-f", "again").ok()
+    assert run("-d", "--name", "again", SHORT, "no-such-program").code == 127
+    assert not log.exists()
+
+
 def test_a_program_takes_the_output(skiff, run, tmp_path):
     """containerd's logging programs: the output as descriptors 3 and 4; ready once 5 is closed."""
     logger = tmp_path / "logger"
