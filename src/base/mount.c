@@ -36,6 +36,14 @@ GPtrArray *mounts_new(void)
         return g_ptr_array_new_with_free_func((GDestroyNotify)mount_free);
 }
 
+GPtrArray *mounts_copy(const GPtrArray *mounts)
+{
+        GPtrArray *copies = mounts_new();
+        for (guint i = 0; i < mounts->len; i++)
+                g_ptr_array_add(copies, mount_copy(g_ptr_array_index(mounts, i)));
+        return copies;
+}
+
 const char *mount_option(const struct mount *mount, const char *key)
 {
         size_t length = strlen(key);

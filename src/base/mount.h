@@ -21,6 +21,7 @@ void mount_free(struct mount *mount);
 DEFINE_AUTO(mount, mount_free)
 // A list of struct mount that owns them.
 GPtrArray *mounts_new(void);
+GPtrArray *mounts_copy(const GPtrArray *mounts);
 
 // The value of the first option "KEY=value"; NULL: none.
 const char *mount_option(const struct mount *mount, const char *key);

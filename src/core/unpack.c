@@ -29,11 +29,12 @@ struct unpack {
         struct strand *strand;
         struct cancel *cancel;
         unsigned long cancel_watch;
+        bool (*locate)(void *data, struct unpack_place *ret_place, GError **error);
         unpack_done_fn done;
         void *data;
         int file_fd;
-        bool compressed, overlay, sync_fs, settle_later;
-        char *directory, **parents;
+        bool compressed, sync_fs, settle_later;
+        struct unpack_place place;
         int64_t available;
         bool complete;
         struct part inflate, untar;
@@ -68,8 +69,8 @@ void unpack_unref(struct unpack *unpack)
         strand_unref(unpack->strand);
         cancel_unref(unpack->cancel);
         unpacker_unref(unpack->unpacker);
-        g_strfreev(unpack->parents);
-        g_free(unpack->directory);
+        g_strfreev(unpack->place.parents);
+        g_free(unpack->place.directory);
         g_free(unpack->diff_id);
         g_free(unpack);
 }
@@ -103,14 +104,15 @@ static bool finish(struct unpack *unpack, GError **error)
         }
         if (!unpack->inflate.done || !unpack->untar.done)
                 return error_fail(error, ERROR_UNAVAILABLE, "skiff-unpack ended without a result");
+        const struct unpack_place *place = &unpack->place;
         if (!unpack->settle_later &&
-                !unpack_report_apply(unpack->report, unpack->directory, (const char *const *)unpack->parents, error))
+                !unpack_report_apply(unpack->report, place->directory, (const char *const *)place->parents, error))
                 return false;
         if (!unpack->sync_fs)
                 return true;
-        fd_auto int fd = open(unpack->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd_auto int fd = open(place->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 || syncfs(fd) < 0)
-                return error_fail_errno(error, errno, "failed to syncfs for %s", unpack->directory);
+                return error_fail_errno(error, errno, "failed to syncfs for %s", place->directory);
         return true;
 }
 
@@ -188,7 +190,7 @@ static bool on_untar_ready(struct unpack *unpack, const Worker__Ready *ready, GE
         if (!unpacker_on_ready(unpack->untar.worker, ready, error))
                 return false;
         Worker__UntarJob job = WORKER__UNTAR_JOB__INIT;
-        job.overlay = unpack->overlay;
+        job.overlay = unpack->place.overlay;
         job.max_entries = unpack->unpacker->options.max_entries;
         worker_send(unpack->untar.worker, &job.base);
         return true;
@@ -241,7 +243,7 @@ static bool start_inflate(struct unpack *unpack, int input, int output, GError *
 static bool start_untar(struct unpack *unpack, int input, GError **error)
 {
         static const struct worker_handler handler = {on_untar_record, on_untar_end};
-        fd_auto int mount_fd = namespace_clone_mount(unpack->directory, false, error);
+        fd_auto int mount_fd = namespace_clone_mount(unpack->place.directory, false, error);
         if (mount_fd < 0)
                 return false;
         const struct spawn_fd fds[] = {{input, WORKER_FIRST_FD}, {mount_fd, WORKER_FIRST_FD + 1}};
@@ -307,7 +309,8 @@ static void begin(void *data)
         struct unpack *unpack = data;
         unpack->running = 1; // this function
         GError *error = NULL;
-        if (unpack->reason == NULL && !start_parts(unpack, &error))
+        bool good = unpack->reason == NULL && unpack->locate(unpack->data, &unpack->place, &error);
+        if (good && !start_parts(unpack, &error))
                 kill_parts(unpack, error);
         if (unpack->cancel != NULL) {
                 unpack_ref(unpack);
@@ -331,11 +334,9 @@ struct unpack *unpack_start(
         unpack->available = request->available_bytes;
         unpack->complete = request->complete;
         unpack->compressed = request->compressed;
-        unpack->overlay = request->overlay;
         unpack->sync_fs = request->sync_fs;
         unpack->settle_later = request->settle_later;
-        unpack->directory = g_strdup(request->directory);
-        unpack->parents = g_strdupv((char **)request->parents);
+        unpack->locate = request->locate;
         unpack->report = unpack_report_new();
         strand_submit(unpack->strand, begin, unpack);
         return unpack;
@@ -345,7 +346,7 @@ struct unpack *unpack_start(
 
 bool unpack_settle(struct unpack *unpack, const char *const *parents, GError **error)
 {
-        return unpack_report_apply(unpack->report, unpack->directory, parents, error);
+        return unpack_report_apply(unpack->report, unpack->place.directory, parents, error);
 }
 
 struct notice {

@@ -39,6 +39,16 @@ uint32_t unpacker_worker_uid(const struct unpacker *unpacker);
 
 // ---- a layer: bytes to a directory, in one pass, while the bytes are still coming
 
+struct unpack_place {
+        char *directory; // to be filled
+        // The directories of the lower layers, topmost first, NULL-terminated: they give directories that the layer
+        // takes for granted their owner, mode and attributes. NULL: none.
+        char **parents;
+        // directory is an overlayfs upper directory: whiteouts become device nodes and opaque attributes. Else they
+        // remove what they name.
+        bool overlay;
+};
+
 struct unpack_request {
         // The layer's file, whole or growing (an ingest). Stays the caller's: duplicated, read at its own offsets.
         int fd;
@@ -47,17 +57,13 @@ struct unpack_request {
         bool complete;
         // false: the media type promises no compression, so none is looked for.
         bool compressed;
-        const char *directory; // to be filled
-        // The directories of the lower layers, topmost first, NULL-terminated: they give directories that the layer
-        // takes for granted their owner, mode and attributes. NULL: none.
-        const char *const *parents;
-        // directory is an overlayfs upper directory: whiteouts become device nodes and opaque attributes. Else they
-        // remove what they name.
-        bool overlay;
         bool sync_fs; // syncfs(2) before the result
-        // The lower layers are not there yet: unpack_settle gives them later. parents is not read.
+        // The lower layers are not there yet: unpack_settle gives them later. The place's parents are not read.
         bool settle_later;
         struct cancel *cancel;
+        // Says where to, before anything else is done, once, on a SLOW worker; it may mount. The strings are taken, and
+        // freed by g_free and g_strfreev. Not called if the operation is aborted before.
+        bool (*locate)(void *data, struct unpack_place *ret_place, GError **error);
 };
 
 struct unpack_result {
@@ -71,7 +77,7 @@ struct unpack_result {
 typedef void (*unpack_done_fn)(void *data, const struct unpack_result *result, const GError *error);
 
 struct unpack;
-// The strings of request are copied. Errors come by done only.
+// data is locate's too. Errors come by done only.
 struct unpack *unpack_start(
         struct unpacker *unpacker, const struct unpack_request *request, unpack_done_fn done, void *data);
 void unpack_unref(struct unpack *unpack);

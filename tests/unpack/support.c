@@ -78,6 +78,14 @@ int support_file(const void *bytes, size_t n_bytes)
 
 // ---- running
 
+bool support_locate(void *data, struct unpack_place *ret_place, GError **error)
+{
+        struct support *support = data;
+        *ret_place = (struct unpack_place){
+                g_strdup(support->directory), g_strdupv((char **)support->parents), support->overlay};
+        return true;
+}
+
 void support_on_done(void *data, const struct unpack_result *result, const GError *error)
 {
         struct support *support = data;
@@ -98,7 +106,7 @@ void support_unpack(struct support *support, const struct unpack_request *templa
         request.fd = fd;
         request.available_bytes = (int64_t)n_bytes;
         request.complete = true;
-        request.directory = support->directory;
+        request.locate = support_locate;
         unpack_unref(unpack_start(support->unpacker, &request, support_on_done, support));
         loop_run(support->loop);
 }

@@ -14,6 +14,9 @@ struct support {
         struct lanes *lanes;
         struct unpacker *unpacker;
         char *path, *directory;
+        // How the directory is filled; parents stays the test's.
+        bool overlay;
+        const char *const *parents;
         // Results:
         char *diff_id;
         int64_t size;
@@ -30,6 +33,8 @@ GByteArray *support_zstd(const void *bytes, size_t n_bytes);
 // A file without a name that holds these.
 int support_file(const void *bytes, size_t n_bytes);
 
+// unpack_request's locate for a struct support: its directory.
+bool support_locate(void *data, struct unpack_place *ret_place, GError **error);
 // Ends the loop and keeps the result: unpack_done_fn for a struct support.
 void support_on_done(void *data, const struct unpack_result *result, const GError *error);
 // Unpacks the bytes into the directory and waits for the end.

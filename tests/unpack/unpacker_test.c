@@ -55,8 +55,8 @@ static void unpacks(bool without_user_namespaces, GByteArray *(*compress)(const 
         support_set_up(&support, without_user_namespaces);
         g_autoptr(GByteArray) plain = plain_layer();
         g_autoptr(GByteArray) layer = compress != NULL ? compress(plain->data, plain->len) : g_byte_array_ref(plain);
-        support_unpack(
-                &support, &(struct unpack_request){.compressed = true, .overlay = true}, layer->data, layer->len);
+        support.overlay = true;
+        support_unpack(&support, &(struct unpack_request){.compressed = true}, layer->data, layer->len);
         assert_plain_layer(&support, plain);
         support_tear_down(&support);
 }
@@ -91,8 +91,8 @@ static void unpacks_gzip_members(void)
         g_autoptr(GByteArray) second = support_gzip(plain->data + 1000, plain->len - 1000);
         g_byte_array_append(first, second->data, second->len);
         g_byte_array_append(first, (const guint8[100]){0}, 100);
-        support_unpack(
-                &support, &(struct unpack_request){.compressed = true, .overlay = true}, first->data, first->len);
+        support.overlay = true;
+        support_unpack(&support, &(struct unpack_request){.compressed = true}, first->data, first->len);
         assert_plain_layer(&support, plain);
         support_tear_down(&support);
 }
@@ -126,8 +126,8 @@ static void unpacks_a_file_that_still_grows(void)
         g_autoptr(GByteArray) plain = plain_layer();
         struct growing growing = {.support = &support, .layer = support_gzip(plain->data, plain->len)};
         growing.fd = support_file("", 0);
-        struct unpack_request request = {
-                .fd = growing.fd, .compressed = true, .overlay = true, .directory = support.directory};
+        support.overlay = true;
+        struct unpack_request request = {.fd = growing.fd, .compressed = true, .locate = support_locate};
         growing.unpack = unpack_start(support.unpacker, &request, support_on_done, &support);
         loop_timer_start(support.loop, 1, grow, &growing);
         loop_run(support.loop);
@@ -149,12 +149,28 @@ static void ends_when_it_is_canceled(void)
         support_set_up(&support, false);
         AUTO(cancel) cancel = cancel_new();
         fd_auto int fd = support_file("", 0);
-        struct unpack_request request = {
-                .fd = fd, .compressed = true, .directory = support.directory, .cancel = cancel};
+        struct unpack_request request = {.fd = fd, .compressed = true, .locate = support_locate, .cancel = cancel};
         unpack_unref(unpack_start(support.unpacker, &request, support_on_done, &support));
         loop_timer_start(support.loop, 20, cancel_soon, cancel);
         loop_run(support.loop);
         g_assert_error(support.error, SKIFF_ERROR, ERROR_CANCELED);
+        support_tear_down(&support);
+}
+
+static bool refuse_to_locate(void *data, struct unpack_place *ret_place, GError **error)
+{
+        return error_fail(error, ERROR_PERMISSION_DENIED, "not there");
+}
+
+static void fails_where_there_is_no_place(void)
+{
+        struct support support;
+        support_set_up(&support, false);
+        fd_auto int fd = support_file("", 0);
+        struct unpack_request request = {.fd = fd, .locate = refuse_to_locate};
+        unpack_unref(unpack_start(support.unpacker, &request, support_on_done, &support));
+        loop_run(support.loop);
+        g_assert_error(support.error, SKIFF_ERROR, ERROR_PERMISSION_DENIED);
         support_tear_down(&support);
 }
 
@@ -164,8 +180,7 @@ static void does_not_wait_for_a_download_that_is_lost(void)
         struct support support;
         support_set_up(&support, false);
         fd_auto int fd = support_file("\x1f\x8b\x08 this is not gzip, whatever it says", 36);
-        struct unpack_request request = {
-                .fd = fd, .available_bytes = 36, .compressed = true, .directory = support.directory};
+        struct unpack_request request = {.fd = fd, .available_bytes = 36, .compressed = true, .locate = support_locate};
         unpack_unref(unpack_start(support.unpacker, &request, support_on_done, &support));
         loop_run(support.loop);
         g_assert_error(support.error, SKIFF_ERROR, ERROR_DATA_LOSS);
@@ -246,8 +261,9 @@ static void dresses_directories_that_are_taken_for_granted(void)
         const char *parents[] = {top, bottom, NULL};
         g_autoptr(GByteArray) plain = tar_fixture(
                 (struct tar_entry[]){{.name = "d/x", .type = '0', .body = ""}, {.name = "e/x", .type = '0'}}, 2);
-        support_unpack(
-                &support, &(struct unpack_request){.overlay = true, .parents = parents}, plain->data, plain->len);
+        support.overlay = true;
+        support.parents = parents;
+        support_unpack(&support, &(struct unpack_request){0}, plain->data, plain->len);
         g_assert_no_error(support.error);
         struct stat dressed = support_stat(&support, "d"), plain_one = support_stat(&support, "e");
         g_assert_cmpuint(dressed.st_mode, ==, S_IFDIR | 03700);
@@ -273,6 +289,7 @@ int main(int argc, char **argv)
         g_test_add_func("/unpacker/unpacks_without_user_namespaces", unpacks_without_user_namespaces);
         g_test_add_func("/unpacker/unpacks_a_file_that_still_grows", unpacks_a_file_that_still_grows);
         g_test_add_func("/unpacker/ends_when_it_is_canceled", ends_when_it_is_canceled);
+        g_test_add_func("/unpacker/fails_where_there_is_no_place", fails_where_there_is_no_place);
         g_test_add_func("/unpacker/does_not_wait_for_a_lost_download", does_not_wait_for_a_download_that_is_lost);
         g_test_add_func("/unpacker/refuses_damaged_streams", refuses_truncated_and_damaged_streams);
         g_test_add_func("/unpacker/refuses_bombs", refuses_bombs);

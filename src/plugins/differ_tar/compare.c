@@ -181,14 +181,6 @@ static void begin(void *data)
                 finish(compare, NULL, error);
 }
 
-static GPtrArray *copy_mounts(const GPtrArray *mounts)
-{
-        GPtrArray *copies = mounts_new();
-        for (guint i = 0; i < mounts->len; i++)
-                g_ptr_array_add(copies, mount_copy(g_ptr_array_index(mounts, i)));
-        return copies;
-}
-
 void differ_tar_compare(struct differ *differ, const struct scope *scope, const struct differ_compare_request *request,
         differ_compare_fn done, void *data)
 {
@@ -206,8 +198,8 @@ void differ_tar_compare(struct differ *differ, const struct scope *scope, const 
         for (size_t i = 0; i < request->labels.n; i++)
                 labels_set(
                         &compare->request.labels, arena, request->labels.items[i].key, request->labels.items[i].value);
-        compare->lower = copy_mounts(request->lower);
-        compare->upper = copy_mounts(request->upper);
+        compare->lower = mounts_copy(request->lower);
+        compare->upper = mounts_copy(request->upper);
         compare->compression = "";
         compare->done = done;
         compare->data = data;
