@@ -9,6 +9,7 @@
 #include "io/lanes.h"
 
 #include <stdatomic.h>
+#include <uv.h>
 
 enum { PAUSE_MESSAGES = 256, PAUSE_BYTES = 1024 * 1024 };
 
@@ -25,7 +26,9 @@ struct stream {
         const struct stream_carrier_ops *ops;
         void *carrier;
         atomic_size_t n_pending, n_pending_bytes;
-        atomic_bool paused, ended, closed;
+        atomic_bool ended, closed;
+        uv_mutex_t mutex; // over paused, and that pause and resume come in the order in which it changed
+        bool paused;
         // On the strand:
         GQueue waiting; // of struct message, until there is a reader
         bool has_reader, end_told, end_came, is_gone;
@@ -59,6 +62,7 @@ struct stream *stream_new(const char *id, struct lanes *lanes, const struct stre
         stream->strand = strand_new(lanes, LANE_FAST);
         stream->ops = ops;
         stream->carrier = carrier;
+        g_assert(uv_mutex_init(&stream->mutex) == 0);
         return stream;
 }
 
@@ -77,6 +81,7 @@ void stream_unref(struct stream *stream)
         g_queue_clear_full(&stream->waiting, message_free);
         stream->ops->release(stream->carrier);
         strand_unref(stream->strand);
+        uv_mutex_destroy(&stream->mutex);
         g_free(stream->id);
         g_free(stream);
 }
@@ -104,6 +109,16 @@ static void job_free(struct job *job)
         g_free(job);
 }
 
+static void set_paused(struct stream *stream, bool paused)
+{
+        uv_mutex_lock(&stream->mutex);
+        if (stream->paused != paused) {
+                stream->paused = paused;
+                (paused ? stream->ops->pause : stream->ops->resume)(stream->carrier);
+        }
+        uv_mutex_unlock(&stream->mutex);
+}
+
 // ---- on the strand
 
 static void deliver(struct stream *stream)
@@ -114,8 +129,8 @@ static void deliver(struct stream *stream)
                 size_t n = atomic_fetch_sub(&stream->n_pending, 1) - 1;
                 size_t n_bytes = atomic_fetch_sub(&stream->n_pending_bytes, message->n_value) - message->n_value;
                 message_free(message);
-                if (n < PAUSE_MESSAGES / 2 && n_bytes < PAUSE_BYTES / 2 && atomic_exchange(&stream->paused, false))
-                        stream->ops->resume(stream->carrier);
+                if (n < PAUSE_MESSAGES / 2 && n_bytes < PAUSE_BYTES / 2)
+                        set_paused(stream, false);
         }
         if (stream->has_reader && stream->end_came && !stream->end_told) {
                 stream->end_told = true;
@@ -215,8 +230,9 @@ void stream_receive(struct stream *stream, const char *type_url, const void *val
         *job->message = (struct message){g_strdup(type_url), g_memdup2(value, n_value), n_value};
         size_t n = atomic_fetch_add(&stream->n_pending, 1) + 1;
         size_t n_bytes = atomic_fetch_add(&stream->n_pending_bytes, n_value) + n_value;
-        if ((n > PAUSE_MESSAGES || n_bytes > PAUSE_BYTES) && !atomic_exchange(&stream->paused, true))
-                stream->ops->pause(stream->carrier);
+        // Before the message is submitted: its delivery, at the latest, sees that it is paused.
+        if (n > PAUSE_MESSAGES || n_bytes > PAUSE_BYTES)
+                set_paused(stream, true);
         strand_submit(stream->strand, on_receive, job);
 }
 

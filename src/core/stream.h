@@ -22,7 +22,7 @@ struct stream_carrier_ops {
         bool (*send)(void *carrier, const char *type_url, const void *value, size_t n_value);
         // No more messages either way, after those that were sent.
         void (*finish)(void *carrier);
-        // The reader is slow; it goes on.
+        // The reader is slow; it goes on. Neither may wait.
         void (*pause)(void *carrier);
         void (*resume)(void *carrier);
         // Last call.

@@ -119,6 +119,55 @@ static void a_stream_that_nobody_reads_pauses_its_client(void)
         waiter_free(reader.freed);
 }
 
+// A client whose reader catches up while it is being paused.
+struct hasty {
+        struct waiter *pausing, *resumed;
+        atomic_bool paused;
+};
+
+static void hasty_pause(void *data)
+{
+        struct hasty *hasty = data;
+        waiter_signal(hasty->pausing);
+        waiter_wait(hasty->resumed, 200); // which must not come before this has returned
+        atomic_store(&hasty->paused, true);
+}
+
+static void hasty_resume(void *data)
+{
+        struct hasty *hasty = data;
+        atomic_store(&hasty->paused, false);
+        waiter_signal(hasty->resumed);
+}
+
+static void hasty_release(void *data)
+{
+}
+
+static void read_once_pausing(void *data, const char *type_url, const void *value, size_t n_value)
+{
+        waiter_wait(((struct hasty *)data)->pausing, 10000);
+}
+
+static void a_client_is_not_left_paused(void)
+{
+        static const struct stream_carrier_ops ops = {
+                .pause = hasty_pause, .resume = hasty_resume, .release = hasty_release};
+        static const struct stream_reader reader = {.on_message = read_once_pausing};
+        struct lanes *lanes = lanes_new(&(struct lanes_options){0});
+        struct hasty hasty = {waiter_new(), waiter_new(), false};
+        struct stream *stream = stream_new("s", lanes, &ops, &hasty);
+        g_autofree char *bytes = g_malloc0(700000);
+        stream_attach(stream, &reader, &hasty);
+        stream_receive(stream, "a", bytes, 700000);
+        stream_receive(stream, "a", bytes, 500000);
+        stream_unref(stream);
+        lanes_free(lanes); // everything is delivered
+        g_assert_false(atomic_load(&hasty.paused));
+        waiter_free(hasty.pausing);
+        waiter_free(hasty.resumed);
+}
+
 static void a_second_reader_finds_nothing(void)
 {
         struct lanes *lanes = lanes_new(&(struct lanes_options){0});
@@ -147,6 +196,7 @@ int main(int argc, char **argv)
         g_test_add_func("/stream/what_came_before_the_reader_is_not_lost", what_came_before_the_reader_is_not_lost);
         g_test_add_func(
                 "/stream/a_stream_that_nobody_reads_pauses_its_client", a_stream_that_nobody_reads_pauses_its_client);
+        g_test_add_func("/stream/a_client_is_not_left_paused", a_client_is_not_left_paused);
         g_test_add_func("/stream/a_second_reader_finds_nothing", a_second_reader_finds_nothing);
         return g_test_run();
 }
