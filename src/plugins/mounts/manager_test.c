@@ -217,6 +217,38 @@ static void file_system_is_made_once(struct fixture *f, gconstpointer data)
         }
 }
 
+static guint count_files(const char *directory)
+{
+        g_autoptr(GDir) dir = g_dir_open(directory, 0, NULL);
+        guint n = 0;
+        while (g_dir_read_name(dir) != NULL)
+                n++;
+        return n;
+}
+
+// An mkfs that looks whether the image has its name already, and then fails.
+static void half_made_images_have_no_name(struct fixture *f, gconstpointer data)
+{
+        if (f->manager == NULL)
+                return;
+        g_autofree char *image = g_build_filename(f->root, "image", NULL);
+        g_autofree char *programs = g_build_filename(f->root, "bin", NULL);
+        g_autofree char *mkfs = g_build_filename(programs, "mkfs.ext4", NULL);
+        g_autofree char *script = g_strdup_printf("#!/bin/sh\n[ -e %s ] && echo early\nexit 3\n", image);
+        g_assert_cmpint(g_mkdir(programs, 0700), ==, 0);
+        g_assert_true(g_file_set_contents_full(mkfs, script, -1, G_FILE_SET_CONTENTS_NONE, 0700, NULL));
+        g_autofree char *old_path = g_strdup(g_getenv("PATH"));
+        g_autofree char *path = g_strdup_printf("%s:%s", programs, old_path);
+        g_setenv("PATH", path, true);
+        g_autoptr(GPtrArray) mounts = mounts_new();
+        add(mounts, "mkfs/ext4", image, (const char *const[]){"loop", "X-containerd.mkfs.size=8MiB", NULL});
+        g_autoptr(GError) error = NULL;
+        g_assert_null(activate(f, "x", mounts, true, &error));
+        g_setenv("PATH", old_path, true);
+        g_assert_nonnull(strstr(error->message, "mkfs.ext4 failed: : exit status 3"));
+        g_assert_cmpuint(count_files(f->root), ==, 1); // the directory of the program
+}
+
 static void restart_keeps_mounts_and_clears_the_rest(struct fixture *f, gconstpointer data)
 {
         if (f->manager == NULL)
@@ -265,6 +297,7 @@ int main(int argc, char **argv)
         ADD(templates_see_what_was_mounted);
         ADD(failed_activation_leaves_nothing);
         ADD(file_system_is_made_once);
+        ADD(half_made_images_have_no_name);
         ADD(restart_keeps_mounts_and_clears_the_rest);
         g_test_add_func("/mount_manager/sizes_are_dockers", sizes_are_dockers);
         return g_test_run();

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -221,27 +222,45 @@ static bool run_mkfs(const struct new_image *image, const char *path, GError **e
         return code == 0;
 }
 
+// Formats a new file beside the place of the image: one that a kill left half made is never taken for an image.
+static bool fill_image(const struct new_image *image, int parent, const char *source, char **ret_name, GError **error)
+{
+        g_autofree char *full = g_canonicalize_filename(source, "/");
+        g_autofree char *path = g_strdup_printf("%s.%08x", full, g_random_int());
+        g_autofree char *name = g_path_get_basename(path);
+        fd_auto int fd = openat(parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+        if (fd < 0)
+                return error_fail_errno(error, errno, "failed to create file \"%s\"", path);
+        bool ok = ftruncate(fd, image->size_bytes) == 0 ||
+                  error_fail_errno(error, errno, "failed to truncate file \"%s\"", path);
+        if (ok && !(ok = run_mkfs(image, path, error)))
+                g_prefix_error(error, "failed format \"%s\": ", source);
+        if (ok)
+                *ret_name = g_steal_pointer(&name);
+        else
+                unlinkat(parent, name, 0);
+        return ok;
+}
+
 static bool make_image(
         struct new_image *image, const struct mount *mount, const struct transform_context *context, GError **error)
 {
         if (image->size_bytes == 0)
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "mkfs requires mkfs.size option: invalid argument");
-        g_autofree char *name = NULL;
+        g_autofree char *name = NULL, *filled = NULL;
         fd_auto int parent = open_parent(mount->source, context, "mkfs", &name, error);
         if (parent < 0)
                 return false;
-        fd_auto int fd = openat(parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
-        if (fd < 0 && errno == EEXIST)
+        if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                 return true;
-        if (fd < 0)
-                return error_fail_errno(error, errno, "failed to create file \"%s\"", mount->source);
-        bool ok = ftruncate(fd, image->size_bytes) == 0 ||
-                  error_fail_errno(error, errno, "failed to truncate file \"%s\"", mount->source);
-        if (ok && !(ok = run_mkfs(image, mount->source, error)))
-                g_prefix_error(error, "failed format \"%s\": ", mount->source);
-        if (!ok)
-                unlinkat(parent, name, 0);
-        return ok;
+        if (!fill_image(image, parent, mount->source, &filled, error))
+                return false;
+        if (renameat2(parent, filled, parent, name, RENAME_NOREPLACE) == 0)
+                return true;
+        int failed = errno;
+        unlinkat(parent, filled, 0);
+        return failed == EEXIST || // somebody else made it meanwhile
+               error_fail_errno(error, failed, "failed to create file \"%s\"", mount->source);
 }
 
 static bool mkfs_transform(struct mount *mount, const struct transform_context *context, GError **error)
