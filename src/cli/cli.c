@@ -101,8 +101,8 @@ int cli_fail_text(const char *format, ...)
 int cli_exit_code(const char *text)
 {
         // What runc, and crun of several versions, begin with when it is the command that they cannot start.
-        static const char *const of_command[] = {
-                "exec: \"", "executable file `", "open executable", "the path `", "exec container process"};
+        static const char *const of_command[] = {"container process: exec: \"", "container process caused: exec: \"",
+                "executable file `", "open executable", "the path `", "exec container process"};
         const char *at = strstr(text, "OCI runtime");
         const char *what = NULL;
         for (size_t i = 0; at != NULL && what == NULL && i < G_N_ELEMENTS(of_command); i++)

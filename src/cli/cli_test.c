@@ -19,6 +19,9 @@ static void test_exit_codes(void)
                 {EXIT_NOT_EXECUTABLE, CREATE "the path `/etc` is not a regular file: Operation not permitted"},
                 {EXIT_NOT_EXECUTABLE, RUNC "exec: \"/etc/passwd\": permission denied"},
                 {EXIT_OWN_FAILURE, CREATE "start bogus: executable file not found in $PATH"},
+                {EXIT_OWN_FAILURE,
+                        CREATE "unable to retrieve OCI runtime error (open log.json: no such file or directory): "
+                               "exec: \"none\": executable file not found in $PATH"},
                 {EXIT_OWN_FAILURE, CREATE "error stat'ing file `/none`: No such file or directory"},
                 {EXIT_OWN_FAILURE, RUNC "error during container init: error mounting \"/none\" to rootfs at \"/x\": "
                                         "stat /none: no such file or directory"},

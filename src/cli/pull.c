@@ -152,11 +152,13 @@ static int import_one(struct cli *cli, const char *path, const struct flags *fla
         progress_free(progress, ok);
         if (!standard)
                 close(fd);
-        return ok ? 0
-                  : cli_fail_advice(cli, error,
-                            strstr(skiff_error_text(error), "archive format") != NULL
-                                    ? "That is no archive of images as skiff export or docker save write it."
-                                    : NULL);
+        if (ok)
+                return 0;
+        // skiffd's words, and containerd's.
+        const char *text = skiff_error_text(error);
+        bool no_archive = strstr(text, "archive format") != NULL || strstr(text, "tar header") != NULL;
+        return cli_fail_advice(cli, error,
+                no_archive ? "That is no archive of images as skiff export or docker save write it." : NULL);
 }
 
 int command_import(struct cli *cli, const struct command *command, int argc, char **argv)
