@@ -138,6 +138,18 @@ static void test_client_cancels_a_stream(struct grpc_fixture *f, gconstpointer d
 
 // ---- flow control
 
+// Other calls get through meanwhile. Returns how many messages the sender has given away.
+static unsigned wait_until_sender_stops(struct grpc_fixture *f)
+{
+        unsigned before;
+        do {
+                before = atomic_load(&f->service.n_sent);
+                for (int i = 0; i < 50; i++)
+                        ASSERT_CALL(f, "Echo", "a", "b", "a/1");
+        } while (atomic_load(&f->service.n_sent) != before);
+        return before;
+}
+
 static void test_slow_reader_holds_the_sender_back(struct grpc_fixture *f, gconstpointer data)
 {
         const unsigned n = 20000;
@@ -146,13 +158,8 @@ static void test_slow_reader_holds_the_sender_back(struct grpc_fixture *f, gcons
         Google__Protobuf__Any first = grpc_any("20000", bytes, 4096);
         struct rpc_client_stream *stream = grpc_open_stream(f, "Count", RPC_SERVER_STREAM, &first, &seen);
         rpc_client_stream_pause(stream);
-        // Other calls get through meanwhile, and the sender stops: 80 MB would otherwise be queued.
-        unsigned before;
-        do {
-                before = atomic_load(&f->service.n_sent);
-                for (int i = 0; i < 50; i++)
-                        ASSERT_CALL(f, "Echo", "a", "b", "a/1");
-        } while (atomic_load(&f->service.n_sent) != before);
+        // 80 MB would otherwise be queued.
+        unsigned before = wait_until_sender_stops(f);
         g_assert_cmpuint(before, <, (2 * 1024 * 1024) / 4096 + atomic_load(&seen.n_messages));
         rpc_client_stream_resume(stream);
         waiter_wait(seen.ended, -1);
@@ -168,12 +175,7 @@ static void test_empty_messages_weigh_something(struct grpc_fixture *f, gconstpo
         Google__Protobuf__Any first = grpc_any("300000", NULL, 0);
         struct rpc_client_stream *stream = grpc_open_stream(f, "Count", RPC_SERVER_STREAM, &first, &seen);
         rpc_client_stream_pause(stream);
-        unsigned before;
-        do {
-                before = atomic_load(&f->service.n_sent);
-                for (int i = 0; i < 50; i++)
-                        ASSERT_CALL(f, "Echo", "a", "b", "a/1");
-        } while (atomic_load(&f->service.n_sent) != before);
+        unsigned before = wait_until_sender_stops(f);
         g_assert_cmpuint(before, <, 100000 + atomic_load(&seen.n_messages));
         rpc_client_stream_cancel(stream);
         waiter_wait(seen.ended, -1);
