@@ -335,15 +335,15 @@ static const struct rpc_service rpc = {
 
 static void *init(struct plugin_host *host, GError **error)
 {
+        struct metadata *metadata;
+        struct event_exchange *events;
+        if (!service_find_records(host, &metadata, &events, error))
+                return NULL;
         struct containers_service *service = g_new0(struct containers_service, 1);
-        service->metadata = plugin_host_get(host, PLUGIN_METADATA, "bolt");
-        service->events = plugin_host_get(host, PLUGIN_EVENT, "exchange");
+        service->metadata = metadata;
+        service->events = events;
         service->plugin = (struct plugin_service){.service = &rpc, .object = service, .protocols = RPC_GRPC};
-        if (service->metadata != NULL && service->events != NULL)
-                return &service->plugin;
-        g_free(service);
-        error_fail(error, ERROR_FAILED_PRECONDITION, "the metadata store or the event exchange did not start");
-        return NULL;
+        return &service->plugin;
 }
 
 static const struct plugin_requirement requires_[] = {{PLUGIN_METADATA, "bolt"}, {PLUGIN_EVENT, "exchange"}, {0}};

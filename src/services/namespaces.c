@@ -256,16 +256,16 @@ static const struct rpc_service rpc = {
 
 static void *init(struct plugin_host *host, GError **error)
 {
+        struct metadata *metadata;
+        struct event_exchange *events;
+        if (!service_find_records(host, &metadata, &events, error))
+                return NULL;
         struct namespaces_service *service = g_new0(struct namespaces_service, 1);
-        service->metadata = plugin_host_get(host, PLUGIN_METADATA, "bolt");
-        service->events = plugin_host_get(host, PLUGIN_EVENT, "exchange");
+        service->metadata = metadata;
+        service->events = events;
         service->content = plugin_host_get(host, PLUGIN_CONTENT, "content");
         service->plugin = (struct plugin_service){.service = &rpc, .object = service, .protocols = RPC_GRPC};
-        if (service->metadata != NULL && service->events != NULL)
-                return &service->plugin;
-        g_free(service);
-        error_fail(error, ERROR_FAILED_PRECONDITION, "the metadata store or the event exchange did not start");
-        return NULL;
+        return &service->plugin;
 }
 
 static const struct plugin_requirement requires_[] = {

@@ -50,6 +50,19 @@ bool service_stream_scope(const struct rpc_stream *stream, struct scope *ret_sco
         return true;
 }
 
+bool service_find_records(
+        struct plugin_host *host, struct metadata **ret_metadata, struct event_exchange **ret_events, GError **error)
+{
+        struct metadata *metadata = plugin_host_get(host, PLUGIN_METADATA, "bolt");
+        struct event_exchange *events = plugin_host_get(host, PLUGIN_EVENT, "exchange");
+        if (metadata == NULL || events == NULL)
+                return error_fail(
+                        error, ERROR_FAILED_PRECONDITION, "the metadata store or the event exchange did not start");
+        *ret_metadata = metadata;
+        *ret_events = events;
+        return true;
+}
+
 void service_free_object(void *instance)
 {
         const struct plugin_service *service = instance;

@@ -9,7 +9,10 @@
 
 #include "google/protobuf/field_mask.pb-c.h"
 
+struct event_exchange;
 struct gc;
+struct metadata;
+struct plugin_host;
 
 // How long calls may take whose client sets no deadline: far longer than any that gets on with its work.
 enum {
@@ -25,6 +28,10 @@ const char *service_namespace(const struct rpc_call *call, GError **error);
 // The same with the lease (containerd-lease).
 bool service_scope(const struct rpc_call *call, struct scope *ret_scope, GError **error);
 bool service_stream_scope(const struct rpc_stream *stream, struct scope *ret_scope, GError **error);
+
+// What services of records need; FAILED_PRECONDITION where one of them did not start.
+bool service_find_records(
+        struct plugin_host *host, struct metadata **ret_metadata, struct event_exchange **ret_events, GError **error);
 
 // A plugin's stop where nothing but the service's object is to be freed, by g_free.
 void service_free_object(void *instance);

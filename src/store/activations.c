@@ -9,7 +9,7 @@
 
 #define COLUMNS "name, labels, lease, number, complete, info, created, updated"
 
-static struct activation read_activation(const struct query *query, struct arena *arena)
+static void read_activation(const struct query *query, struct arena *arena, void *ret)
 {
         struct activation activation = {
                 .name = column_text(query, 0, arena),
@@ -25,7 +25,7 @@ static struct activation read_activation(const struct query *query, struct arena
         if (activation.n_info > 0)
                 memcpy(info, sqlite3_column_blob(query->statement, 5), activation.n_info);
         activation.info = info;
-        return activation;
+        *(struct activation *)ret = activation;
 }
 
 static bool not_found(const char *name, GError **error)
@@ -37,19 +37,10 @@ static bool get(struct tx *tx, const char *namespace_, const char *name, struct 
         GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT " COLUMNS " FROM activations WHERE namespace = ? AND name = ?",
-                    "tt", namespace_, name))
-                return false;
-        bool found = query_row(&query);
-        struct activation activation = {0};
-        if (found)
-                activation = read_activation(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return not_found(name, error);
-        *ret = activation;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT " COLUMNS " FROM activations WHERE namespace = ? AND name = ?",
+                       "tt", namespace_, name) &&
+               query_one(&query, arena, read_activation, ret, &found, error) && (found || not_found(name, error));
 }
 
 struct walk {
@@ -60,7 +51,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct activation activation = read_activation(query, arena);
+        struct activation activation;
+        read_activation(query, arena, &activation);
         return walk->fn(walk->data, column_text(query, 8, arena), &activation);
 }
 

@@ -10,9 +10,9 @@
 
 #define BLOB_COLUMNS "digest, size, labels, created, updated"
 
-static struct blob read_blob(const struct query *query, struct arena *arena)
+static void read_blob(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct blob){
+        *(struct blob *)ret = (struct blob){
                 .digest = column_text(query, 0, arena),
                 .size = column_int(query, 1),
                 .labels = column_labels(query, 2, arena),
@@ -30,19 +30,10 @@ static bool get_blob(struct tx *tx, const char *namespace_, const char *digest, 
         GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT " BLOB_COLUMNS " FROM blobs WHERE namespace = ? AND digest = ?",
-                    "tt", namespace_, digest))
-                return false;
-        bool found = query_row(&query);
-        struct blob blob = {0};
-        if (found)
-                blob = read_blob(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return blob_not_found(digest, error);
-        *ret = blob;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT " BLOB_COLUMNS " FROM blobs WHERE namespace = ? AND digest = ?",
+                       "tt", namespace_, digest) &&
+               query_one(&query, arena, read_blob, ret, &found, error) && (found || blob_not_found(digest, error));
 }
 
 struct blob_walk {
@@ -53,7 +44,8 @@ struct blob_walk {
 static bool read_blob_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct blob_walk *walk = data;
-        struct blob blob = read_blob(query, arena);
+        struct blob blob;
+        read_blob(query, arena, &blob);
         return walk->fn(walk->data, &blob);
 }
 
@@ -164,9 +156,9 @@ const struct blob_ops store_blobs = {
 
 #define INGEST_COLUMNS "ref, backend, expected, expires"
 
-static struct ingest read_ingest(const struct query *query, struct arena *arena)
+static void read_ingest(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct ingest){
+        *(struct ingest *)ret = (struct ingest){
                 .ref = column_text(query, 0, arena),
                 .backend = column_text(query, 1, arena),
                 .expected = column_text(query, 2, arena),
@@ -178,19 +170,11 @@ static bool get_ingest(
         struct tx *tx, const char *namespace_, const char *ref, struct arena *arena, struct ingest *ret, GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT " INGEST_COLUMNS " FROM ingests WHERE namespace = ? AND ref = ?",
-                    "tt", namespace_, ref))
-                return false;
-        bool found = query_row(&query);
-        struct ingest ingest = {0};
-        if (found)
-                ingest = read_ingest(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return error_fail(error, ERROR_NOT_FOUND, "reference %s: not found", ref);
-        *ret = ingest;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT " INGEST_COLUMNS " FROM ingests WHERE namespace = ? AND ref = ?",
+                       "tt", namespace_, ref) &&
+               query_one(&query, arena, read_ingest, ret, &found, error) &&
+               (found || error_fail(error, ERROR_NOT_FOUND, "reference %s: not found", ref));
 }
 
 struct ingest_walk {
@@ -201,7 +185,8 @@ struct ingest_walk {
 static bool read_ingest_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct ingest_walk *walk = data;
-        struct ingest ingest = read_ingest(query, arena);
+        struct ingest ingest;
+        read_ingest(query, arena, &ingest);
         return walk->fn(walk->data, &ingest);
 }
 

@@ -9,9 +9,9 @@
         "id, labels, image, runtime_name, runtime_options, spec, snapshotter, snapshot_key, extensions, sandbox, "     \
         "created, updated"
 
-static struct container read_container(const struct query *query, struct arena *arena)
+static void read_container(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct container){
+        *(struct container *)ret = (struct container){
                 .id = column_text(query, 0, arena),
                 .labels = column_labels(query, 1, arena),
                 .image = column_text(query, 2, arena),
@@ -31,20 +31,12 @@ static bool get(struct tx *tx, const char *namespace_, const char *id, struct ar
         GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT " COLUMNS " FROM containers WHERE namespace = ? AND id = ?", "tt",
-                    namespace_, id))
-                return false;
-        bool found = query_row(&query);
-        struct container container = {0};
-        if (found)
-                container = read_container(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return error_fail(
-                        error, ERROR_NOT_FOUND, "container \"%s\" in namespace \"%s\": not found", id, namespace_);
-        *ret = container;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT " COLUMNS " FROM containers WHERE namespace = ? AND id = ?", "tt",
+                       namespace_, id) &&
+               query_one(&query, arena, read_container, ret, &found, error) &&
+               (found || error_fail(error, ERROR_NOT_FOUND, "container \"%s\" in namespace \"%s\": not found", id,
+                                 namespace_));
 }
 
 struct walk {
@@ -55,7 +47,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct container container = read_container(query, arena);
+        struct container container;
+        read_container(query, arena, &container);
         return walk->fn(walk->data, &container);
 }
 

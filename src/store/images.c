@@ -7,9 +7,9 @@
 
 #define COLUMNS "name, labels, media_type, digest, size, annotations, created, updated"
 
-static struct image read_image(const struct query *query, struct arena *arena)
+static void read_image(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct image){
+        *(struct image *)ret = (struct image){
                 .name = column_text(query, 0, arena),
                 .labels = column_labels(query, 1, arena),
                 .target =
@@ -33,19 +33,10 @@ static bool get(
         struct tx *tx, const char *namespace_, const char *name, struct arena *arena, struct image *ret, GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT " COLUMNS " FROM images WHERE namespace = ? AND name = ?", "tt",
-                    namespace_, name))
-                return false;
-        bool found = query_row(&query);
-        struct image image = {0};
-        if (found)
-                image = read_image(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return not_found(name, error);
-        *ret = image;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT " COLUMNS " FROM images WHERE namespace = ? AND name = ?", "tt",
+                       namespace_, name) &&
+               query_one(&query, arena, read_image, ret, &found, error) && (found || not_found(name, error));
 }
 
 struct walk {
@@ -56,7 +47,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct image image = read_image(query, arena);
+        struct image image;
+        read_image(query, arena, &image);
         return walk->fn(walk->data, &image);
 }
 

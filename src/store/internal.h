@@ -108,6 +108,10 @@ GByteArray *pack_labels(const struct labels *labels);
 GByteArray *pack_any(const struct any *any);
 GByteArray *pack_extensions(const struct extensions *extensions);
 
+// Reads the one row of a query that was started, if there is one, into *ret, and ends the query.
+typedef void (*record_fn)(const struct query *query, struct arena *arena, void *ret);
+bool query_one(struct query *query, struct arena *arena, record_fn read, void *ret, bool *ret_found, GError **error);
+
 // Calls read_row for each row with the arena, or with one of its own per row; read_row returns false to stop. Ends the
 // query.
 typedef bool (*row_fn)(void *data, const struct query *query, struct arena *arena);

@@ -18,28 +18,20 @@ static bool check_exists(struct tx *tx, const char *namespace_, const char *id, 
         return exists || not_found(id, error);
 }
 
-static struct lease read_lease(const struct query *query, struct arena *arena)
+static void read_lease(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct lease){column_text(query, 0, arena), column_labels(query, 1, arena), column_int(query, 2)};
+        *(struct lease *)ret =
+                (struct lease){column_text(query, 0, arena), column_labels(query, 1, arena), column_int(query, 2)};
 }
 
 static bool get(
         struct tx *tx, const char *namespace_, const char *id, struct arena *arena, struct lease *ret, GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT id, labels, created FROM leases WHERE namespace = ? AND id = ?",
-                    "tt", namespace_, id))
-                return false;
-        bool found = query_row(&query);
-        struct lease lease = {0};
-        if (found)
-                lease = read_lease(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return not_found(id, error);
-        *ret = lease;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT id, labels, created FROM leases WHERE namespace = ? AND id = ?",
+                       "tt", namespace_, id) &&
+               query_one(&query, arena, read_lease, ret, &found, error) && (found || not_found(id, error));
 }
 
 struct walk {
@@ -50,7 +42,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct lease lease = read_lease(query, arena);
+        struct lease lease;
+        read_lease(query, arena, &lease);
         return walk->fn(walk->data, &lease);
 }
 

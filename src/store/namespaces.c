@@ -11,19 +11,18 @@ bool tx_ensure_namespace(struct tx *tx, const char *namespace_, GError **error)
                 tx, error, NULL, "INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING", "t", namespace_);
 }
 
+static void read_record(const struct query *query, struct arena *arena, void *ret)
+{
+        *(struct namespace_record *)ret =
+                (struct namespace_record){column_text(query, 0, arena), column_labels(query, 1, arena)};
+}
+
 static bool get(struct tx *tx, const char *name, struct arena *arena, struct namespace_record *ret, GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT labels FROM namespaces WHERE name = ?", "t", name))
-                return false;
-        bool found = query_row(&query);
-        struct namespace_record record = {0};
-        if (found)
-                record = (struct namespace_record){arena_strdup(arena, name), column_labels(&query, 0, arena)};
-        if (!query_end(&query, error) || !found)
-                return false;
-        *ret = record;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT name, labels FROM namespaces WHERE name = ?", "t", name) &&
+               query_one(&query, arena, read_record, ret, &found, error) && found;
 }
 
 struct walk {
@@ -34,7 +33,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct namespace_record record = {column_text(query, 0, arena), column_labels(query, 1, arena)};
+        struct namespace_record record;
+        read_record(query, arena, &record);
         return walk->fn(walk->data, &record);
 }
 

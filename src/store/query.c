@@ -135,6 +135,17 @@ bool tx_exists(struct tx *tx, GError **error, bool *ret_exists, const char *sql,
         return true;
 }
 
+bool query_one(struct query *query, struct arena *arena, record_fn read, void *ret, bool *ret_found, GError **error)
+{
+        bool found = query_row(query);
+        if (found)
+                read(query, arena, ret); // a query that gave a row ends well
+        if (!query_end(query, error))
+                return false;
+        *ret_found = found;
+        return true;
+}
+
 bool query_walk(struct query *query, struct arena *arena, row_fn read_row, void *data, GError **error)
 {
         bool more = true;

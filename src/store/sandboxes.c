@@ -7,9 +7,9 @@
 
 #define COLUMNS "id, labels, sandboxer, runtime_name, runtime_options, spec, extensions, created, updated"
 
-static struct sandbox read_sandbox(const struct query *query, struct arena *arena)
+static void read_sandbox(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct sandbox){
+        *(struct sandbox *)ret = (struct sandbox){
                 .id = column_text(query, 0, arena),
                 .labels = column_labels(query, 1, arena),
                 .sandboxer = column_text(query, 2, arena),
@@ -31,19 +31,10 @@ static bool get(
         struct tx *tx, const char *namespace_, const char *id, struct arena *arena, struct sandbox *ret, GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error, "SELECT " COLUMNS " FROM sandboxes WHERE namespace = ? AND id = ?", "tt",
-                    namespace_, id))
-                return false;
-        bool found = query_row(&query);
-        struct sandbox sandbox = {0};
-        if (found)
-                sandbox = read_sandbox(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return not_found(id, error);
-        *ret = sandbox;
-        return true;
+        bool found;
+        return query_start(&query, tx, error, "SELECT " COLUMNS " FROM sandboxes WHERE namespace = ? AND id = ?", "tt",
+                       namespace_, id) &&
+               query_one(&query, arena, read_sandbox, ret, &found, error) && (found || not_found(id, error));
 }
 
 struct walk {
@@ -54,7 +45,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct sandbox sandbox = read_sandbox(query, arena);
+        struct sandbox sandbox;
+        read_sandbox(query, arena, &sandbox);
         return walk->fn(walk->data, &sandbox);
 }
 

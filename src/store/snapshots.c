@@ -9,9 +9,9 @@
         "snapshotter, key, backend, parent, kind, labels, created, updated, number, directory, inodes, size, blob, "   \
         "diff_id, boot_id, synced"
 
-static struct snapshot read_snapshot(const struct query *query, struct arena *arena)
+static void read_snapshot(const struct query *query, struct arena *arena, void *ret)
 {
-        return (struct snapshot){
+        *(struct snapshot *)ret = (struct snapshot){
                 .snapshotter = column_text(query, 0, arena),
                 .key = column_text(query, 1, arena),
                 .backend = column_text(query, 2, arena),
@@ -40,20 +40,11 @@ static bool get(struct tx *tx, const char *namespace_, const char *snapshotter, 
         struct snapshot *ret, GError **error)
 {
         struct query query;
-        if (!query_start(&query, tx, error,
-                    "SELECT " COLUMNS " FROM snapshots WHERE namespace = ? AND snapshotter = ? AND key = ?", "ttt",
-                    namespace_, snapshotter, key))
-                return false;
-        bool found = query_row(&query);
-        struct snapshot snapshot = {0};
-        if (found)
-                snapshot = read_snapshot(&query, arena);
-        if (!query_end(&query, error))
-                return false;
-        if (!found)
-                return not_found(key, error);
-        *ret = snapshot;
-        return true;
+        bool found;
+        return query_start(&query, tx, error,
+                       "SELECT " COLUMNS " FROM snapshots WHERE namespace = ? AND snapshotter = ? AND key = ?", "ttt",
+                       namespace_, snapshotter, key) &&
+               query_one(&query, arena, read_snapshot, ret, &found, error) && (found || not_found(key, error));
 }
 
 struct walk {
@@ -64,7 +55,8 @@ struct walk {
 static bool read_row(void *data, const struct query *query, struct arena *arena)
 {
         const struct walk *walk = data;
-        struct snapshot snapshot = read_snapshot(query, arena);
+        struct snapshot snapshot;
+        read_snapshot(query, arena, &snapshot);
         const char *namespace_ = column_text(query, 16, arena);
         return walk->fn(walk->data, namespace_, &snapshot);
 }
