@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "sys/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -27,13 +27,10 @@ struct rootfs {
         GArray *layers; // int, the topmost first
 };
 
-static int open_beneath(int directory, const char *path, unsigned long long flags)
+static int open_beneath(int directory, const char *path, int flags)
 {
-        struct open_how how = {
-                .flags = flags | O_CLOEXEC,
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-        };
-        return (int)syscall(SYS_openat2, directory, *path != '\0' ? path : ".", &how, sizeof(how));
+        return file_open_resolved(
+                directory, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 // ---- layers

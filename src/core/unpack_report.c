@@ -6,6 +6,7 @@
 #include "core/unpacker_private.h"
 
 #include "base/fd.h"
+#include "sys/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -93,15 +93,10 @@ bool unpack_report_add(struct unpack_report *report, const Worker__Reported *par
 
 // ---- opening
 
-static int open_below(int directory_fd, const char *path, uint64_t flags, uint64_t resolve)
+static int open_plain(int directory_fd, const char *path, int flags)
 {
-        struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve | RESOLVE_NO_MAGICLINKS};
-        return (int)syscall(SYS_openat2, directory_fd, *path == '\0' ? "." : path, &how, sizeof(how));
-}
-
-static int open_plain(int directory_fd, const char *path, uint64_t flags)
-{
-        return open_below(directory_fd, path, flags | O_NOFOLLOW, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+        return file_open_resolved(
+                directory_fd, path, flags | O_NOFOLLOW, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 static char *text_of(const ProtobufCBinaryData *bytes)
@@ -175,11 +170,12 @@ static bool copy_looks(int from, int to, bool attributes_only, GError **error)
 static int open_in_parents(const char *path, const int *parent_fds, size_t n_parents)
 {
         for (size_t i = 0; i < n_parents; i++) {
-                int fd = open_below(parent_fds[i], path, O_PATH, RESOLVE_IN_ROOT);
+                int fd = file_open_resolved(parent_fds[i], path, O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
                 if (fd < 0 && errno == ENOENT)
                         continue;
                 fd_close(&fd);
-                return open_below(parent_fds[i], path, O_RDONLY | O_DIRECTORY, RESOLVE_IN_ROOT);
+                return file_open_resolved(
+                        parent_fds[i], path, O_RDONLY | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
         }
         return -1;
 }

@@ -13,22 +13,20 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-static int open_resolved(int directory, const char *path, const struct open_how *how, GError **error)
+static int open_how(int directory, const char *path, const struct open_how *how)
 {
         int fd;
-        // EAGAIN: somebody renamed a directory on the way just now, and the kernel could not be sure.
+        // EAGAIN: somebody renamed a directory on the way, or mounted something, just now.
         do
-                fd = (int)syscall(SYS_openat2, directory, path, how, sizeof *how);
+                fd = (int)syscall(SYS_openat2, directory, *path != '\0' ? path : ".", how, sizeof *how);
         while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-        if (fd >= 0)
-                return fd;
-        if (errno == ENOENT)
-                error_fail(error, ERROR_NOT_FOUND, "%s: not found", path);
-        else if (errno == EXDEV || errno == ELOOP)
-                error_fail(error, ERROR_PERMISSION_DENIED, "%s: leads out of its directory: permission denied", path);
-        else
-                error_fail_errno(error, errno, "open %s", path);
-        return -1;
+        return fd;
+}
+
+int file_open_resolved(int directory, const char *path, int flags, uint64_t resolve)
+{
+        const struct open_how how = {.flags = (unsigned)(flags | O_CLOEXEC), .resolve = resolve};
+        return open_how(directory, path, &how);
 }
 
 int file_open_beneath(int directory, const char *path, int flags, mode_t mode, GError **error)
@@ -38,7 +36,16 @@ int file_open_beneath(int directory, const char *path, int flags, mode_t mode, G
                 .mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0,
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
         };
-        return open_resolved(directory, path, &how, error);
+        int fd = open_how(directory, path, &how);
+        if (fd >= 0)
+                return fd;
+        if (errno == ENOENT)
+                error_fail(error, ERROR_NOT_FOUND, "%s: not found", path);
+        else if (errno == EXDEV || errno == ELOOP)
+                error_fail(error, ERROR_PERMISSION_DENIED, "%s: leads out of its directory: permission denied", path);
+        else
+                error_fail_errno(error, errno, "open %s", path);
+        return -1;
 }
 
 static bool sync_parent(const char *path, GError **error)

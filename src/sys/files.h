@@ -9,7 +9,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
+
+// openat2(2) of a path that is there already, close-on-exec, asked again where a rename or a mount on the way made the
+// kernel unsure. "" is the directory itself. -1 and errno.
+int file_open_resolved(int directory, const char *path, int flags, uint64_t resolve);
 
 // Opens path below a directory (openat2): no symbolic link is followed and no ".." leaves it. NOT_FOUND where it does
 // not exist, PERMISSION_DENIED where it leads out or over a link. -1 on failure.

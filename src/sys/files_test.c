@@ -6,8 +6,12 @@
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <linux/openat2.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 struct fixture {
         char *path;
@@ -78,6 +82,27 @@ static void makes_directories(struct fixture *fixture, const void *data)
         g_assert_false(file_make_directories(below, 0700, &error));
 }
 
+// The kernel gives up on ".." below a root whenever any directory of the machine is renamed meanwhile.
+static void resolves_while_directories_are_renamed(struct fixture *fixture, const void *data)
+{
+        g_assert_cmpint(mkdirat(fixture->directory, "a", 0700), ==, 0);
+        g_assert_cmpint(mkdirat(fixture->directory, "d", 0700), ==, 0);
+        pid_t child = fork();
+        while (child == 0) {
+                renameat(fixture->directory, "a", fixture->directory, "b");
+                renameat(fixture->directory, "b", fixture->directory, "a");
+        }
+        int opened = 0;
+        for (int i = 0; i < 10000; i++) {
+                fd_auto int fd =
+                        file_open_resolved(fixture->directory, "d/../d/../d/../d/../d/../d", O_PATH, RESOLVE_IN_ROOT);
+                opened += fd >= 0;
+        }
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        g_assert_cmpint(opened, ==, 10000);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -85,5 +110,6 @@ int main(int argc, char **argv)
         ADD(reads_small_files_whole);
         ADD(stays_beneath);
         ADD(makes_directories);
+        ADD(resolves_while_directories_are_renamed);
         return g_test_run();
 }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "sys/files.h"
 #include "sys/loop_device.h"
 #include "sys/spawn.h"
 
@@ -16,7 +17,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { HELPER_OUTPUT_BYTES = 16 * 1024, HELPER_TIMEOUT_MS = 60 * 1000, MAX_LAYERS = 500 };
@@ -226,9 +226,10 @@ static char *join_target(const struct mount *mount, const char *target, GError *
 {
         if (mount->target[0] == '\0')
                 return g_canonicalize_filename(target, NULL);
-        struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
         fd_auto int root = open(target, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        fd_auto int fd = root >= 0 ? (int)syscall(SYS_openat2, root, mount->target, &how, sizeof how) : -1;
+        fd_auto int fd =
+                root >= 0 ? file_open_resolved(root, mount->target, O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+                          : -1;
         if (fd < 0) {
                 error_fail_errno(error, errno, "open mount target \"%s\" in \"%s\"", mount->target, target);
                 return NULL;

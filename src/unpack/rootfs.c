@@ -7,16 +7,15 @@
 #include "unpack/rootfs.h"
 
 #include "base/fd.h"
+#include "sys/files.h"
 #include "sys/tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 enum { MAX_LINKS = 255, MAX_DEPTH = 2000 };
 
@@ -78,11 +77,8 @@ char *rootfs_clean(const char *name)
 
 int rootfs_open(const struct rootfs *rootfs, const char *path, int flags)
 {
-        struct open_how how = {
-                .flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-        };
-        return (int)syscall(SYS_openat2, rootfs->root_fd, *path == '\0' ? "." : path, &how, sizeof(how));
+        return file_open_resolved(rootfs->root_fd, path, flags | O_NOFOLLOW,
+                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 // ---- walking
