@@ -2,6 +2,7 @@
 """`skiff debug calls`: which calls are under way, and what each waits for."""
 
 import os
+import socket
 import threading
 
 import pytest
@@ -86,6 +87,17 @@ def test_waits_and_streams_are_listed(any_ctr, api, runtime, image, daemon):
     proc.wait_until(lambda: rows(daemon) == [], 20, "the end of all calls")
     any_ctr("tasks", "delete", "c1").ok()
     any_ctr("containers", "rm", "c1").ok()
+
+
+def test_a_pull_from_a_silent_registry_names_it(daemon):
+    with socket.create_server(("127.0.0.1", 0)) as registry:
+        name = f"127.0.0.1:{registry.getsockname()[1]}/silent:1"
+        pull = proc.spawn([env.skiff_program("skiff"), "--address", str(daemon.socket), "pull", "--plain-http", name])
+        wait_for_call(daemon, "Transfer.Transfer", f"skiff-fetch for {name}")
+        pull.kill()
+        pull.wait()
+        proc.forget(pull)
+        proc.wait_until(lambda: rows(daemon) == [], 20, "the end of the transfer")
 
 
 def test_others_than_root_and_the_owner_may_not_ask(daemon):
