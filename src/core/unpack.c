@@ -29,6 +29,7 @@ struct unpack {
         struct strand *strand;
         struct cancel *cancel;
         unsigned long cancel_watch;
+        struct cancel_note note;
         bool (*locate)(void *data, struct unpack_place *ret_place, GError **error);
         unpack_done_fn done;
         void *data;
@@ -126,6 +127,7 @@ static void end_part(struct unpack *unpack, const GError *error)
                 unpack_unref(unpack);
         g_autoptr(GError) final = NULL;
         bool good = finish(unpack, &final);
+        cancel_note_clear(&unpack->note);
         if (good) {
                 unpack->diff_id = pump_digest(unpack->hash);
                 unpack->result.diff_id = unpack->diff_id;
@@ -310,6 +312,8 @@ static void begin(void *data)
         unpack->running = 1; // this function
         GError *error = NULL;
         bool good = unpack->reason == NULL && unpack->locate(unpack->data, &unpack->place, &error);
+        if (good)
+                cancel_note_set(&unpack->note, unpack->cancel, "a layer unpacked to %s", unpack->place.directory);
         if (good && !start_parts(unpack, &error))
                 kill_parts(unpack, error);
         if (unpack->cancel != NULL) {

@@ -138,9 +138,22 @@ static void unpacks_a_file_that_still_grows(void)
         support_tear_down(&support);
 }
 
-static void cancel_soon(void *data)
+struct ending {
+        struct support *support;
+        struct cancel *cancel;
+        char *waits_for;
+};
+
+// Once it says what it waits for.
+static void cancel_at_work(void *data)
 {
-        cancel_trigger(data, ERROR_CANCELED, "client gone");
+        struct ending *ending = data;
+        int64_t since_ns;
+        ending->waits_for = cancel_waits_for(ending->cancel, &since_ns);
+        if (ending->waits_for != NULL)
+                cancel_trigger(ending->cancel, ERROR_CANCELED, "client gone");
+        else
+                loop_timer_start(ending->support->loop, 1, cancel_at_work, ending);
 }
 
 static void ends_when_it_is_canceled(void)
@@ -151,9 +164,12 @@ static void ends_when_it_is_canceled(void)
         fd_auto int fd = support_file("", 0);
         struct unpack_request request = {.fd = fd, .compressed = true, .locate = support_locate, .cancel = cancel};
         unpack_unref(unpack_start(support.unpacker, &request, support_on_done, &support));
-        loop_timer_start(support.loop, 20, cancel_soon, cancel);
+        struct ending ending = {.support = &support, .cancel = cancel};
+        loop_timer_start(support.loop, 1, cancel_at_work, &ending);
         loop_run(support.loop);
         g_assert_error(support.error, SKIFF_ERROR, ERROR_CANCELED);
+        g_assert_true(g_str_has_prefix(ending.waits_for, "a layer unpacked to "));
+        g_free(ending.waits_for);
         support_tear_down(&support);
 }
 
