@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import socket
 import sqlite3
 import stat
@@ -140,6 +141,13 @@ def test_closed_descriptors_are_not_taken_for_others(tmp_path):
     finally:
         child.terminate()
         assert finish(child)[0] == 0
+
+
+def test_the_manual_page_has_every_option():
+    text = proc.run([env.daemon_program(), "--help"]).ok().out
+    manual = (env.REPO / "docs/man/skiffd.8").read_text(encoding="utf-8").replace("\\", "")
+    options = re.findall(r"--[a-z-]+", text)
+    assert len(options) > 5 and [o for o in options if o not in manual and o != "--help"] == []
 
 
 def test_without_rights_it_says_so(tmp_path):
