@@ -4,6 +4,9 @@
 #include "cli/cli.h"
 #include "cli/flags.h"
 
+#include "base/error.h"
+
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -61,6 +64,20 @@ static bool remove_task(
         return ok;
 }
 
+// Logs elsewhere (--log-uri) are not ours to remove.
+static void remove_log(const struct cli *cli, const struct skiff_container *container)
+{
+        g_autofree char *mine = log_path(cli, container->id);
+        g_autofree char *kept = log_path_of_uri(skiff_container_label_value(container, LOG_LABEL));
+        g_autofree char *directory = g_path_get_dirname(mine);
+        if (g_strcmp0(mine, kept) != 0)
+                return;
+        if (unlink(mine) == 0)
+                rmdir(directory); // if it was the last
+        else if (errno != ENOENT)
+                fprintf(stderr, "skiff: %s stays: %s\n", mine, errno_text(errno));
+}
+
 static int remove_one(struct cli *cli, const char *id, bool force)
 {
         struct skiff_error *error = NULL;
@@ -80,11 +97,7 @@ static int remove_one(struct cli *cli, const char *id, bool force)
         } else if (!remove_task(cli, container, force, &error) || !skiff_container_remove(cli->client, id, &error)) {
                 code = cli_fail(cli, error);
         } else {
-                // Logs elsewhere (--log-uri) are not ours to remove.
-                g_autofree char *mine = log_path(cli, id);
-                g_autofree char *kept = log_path_of_uri(skiff_container_label_value(container, LOG_LABEL));
-                if (g_strcmp0(mine, kept) == 0)
-                        unlink(mine);
+                remove_log(cli, container);
         }
         skiff_containers_free(list);
         return code;

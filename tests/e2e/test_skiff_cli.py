@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 
@@ -173,7 +174,7 @@ def test_detached_logs_ps_exec_kill_rm(skiff, run, logs, daemon):
     assert skiff("ps", "-q").out == ""
     assert (logs / daemon.namespace / "web.log").exists()
     skiff("rm", "web").ok()
-    assert not (logs / daemon.namespace / "web.log").exists()
+    assert not (logs / daemon.namespace).exists()
 
 
 def test_calls_of_a_run(skiff, daemon, runtime, tmp_path):
@@ -425,6 +426,35 @@ def test_events(skiff, run):
     when, _, topic, event = line.split(" ", 3)
     assert topic == "/tasks/exit" and when.endswith("Z")
     assert json.loads(event)["container_id"] == "seen" and json.loads(event)["exit_status"] == 3
+
+
+def test_the_sockets_group_needs_no_other_rights(own_daemon, tmp_path):
+    """But for names of users, which stand in directories of root's alone."""
+    daemon = own_daemon(more_config="[grpc]\ngid = 54321\n")
+    daemon.dir.chmod(0o755)
+    archive = images.oci_archive(images.simple(), tmp_path / "image.tar", FULL)
+    environment = dict(os.environ, SKIFF_ADDRESS=str(daemon.socket), SKIFF_NAMESPACE=daemon.namespace, SKIFF_LOG_DIR=f"{daemon.dir}/logs")
+    environment["XDG_RUNTIME_DIR"] = str(daemon.dir / "own")
+    (daemon.dir / "own").mkdir()
+    program = shutil.copy(env.skiff_program("skiff"), daemon.dir)  # the tree may lie below a directory of root's
+    os.chown(daemon.dir / "own", 54320, 54321)
+
+    def skiff(*args, gid=54321, stdin=None):
+        words = ["setpriv", "--reuid=54320", f"--regid={gid}", "--clear-groups", program, *args]
+        return proc.run(words, stdin=stdin, env=environment)
+
+    got = skiff("ps", gid=54322)
+    assert got.code == 125 and "permission denied" in got.err and "gid" in got.err
+    skiff("import", "-q", "-", stdin=archive.read_bytes()).ok()
+    assert skiff("run", "--rm", "-i", "-u", "1000", SHORT, "sh", "-c", "cat; id -u", stdin=b"in\n").out == "in\n1000\n"
+    got = skiff("run", "--rm", "-u", "user", SHORT, "true")
+    assert got.code == 125 and "give numbers" in got.err
+    skiff("run", "-d", "--name", "box", SHORT, "sh", "-c", "echo text; exec sleep 1000").ok()
+    assert skiff("exec", "box", "id", "-u").out == "0\n"
+    proc.wait_until(lambda: skiff("logs", "box").out == "text\n", what="the output")
+    got = skiff("rm", "-f", "box").ok()
+    assert "box.log stays: permission denied" in got.err
+    assert list((daemon.dir / "own" / "skiff-fifo").iterdir()) == []
 
 
 def test_version_and_help(skiff):
