@@ -12,9 +12,9 @@ import grpc
 import pytest
 from conftest import best_ctr
 
-from harness import images, proc
+from harness import env, images, proc
 from harness.api import Api, fails
-from harness.clients import PrivateSkiff
+from harness.clients import PrivateSkiff, finish
 from harness.images import entry
 
 pytestmark = pytest.mark.skiff_only
@@ -83,6 +83,43 @@ def test_the_log_as_json(own_daemon):
     records = [json.loads(line) for line in daemon.log().splitlines()]
     assert {"level", "msg", "time"} <= set(records[0])
     assert any(r["msg"] == "skiffd successfully booted" for r in records)
+
+
+def run_skiffd(*args):
+    return proc.run([env.daemon_program(), *args]).ok().out
+
+
+def test_an_older_file_is_migrated(tmp_path):
+    old, new = tmp_path / "old.toml", tmp_path / "new.toml"
+    old.write_text(
+        'version = 2\noom_score = 5\n[grpc]\naddress = "/run/x.sock"\ngid = 7\n'
+        '[plugins."io.containerd.gc.v1.scheduler"]\nschedule_delay = "3s"\n'
+    )
+    migrated = run_skiffd("--config", old, "config", "migrate")
+    tables = migrated.split("\n\n")
+    grpc_table = next(t for t in tables if t.startswith("[plugins.'io.containerd.server.v1.grpc']"))
+    assert "version = 4" in tables[0] and "oom_score = 5" in tables[0]
+    assert "gid = 7" in grpc_table and "address = '/run/x.sock'" in grpc_table and "\n[grpc]" not in migrated
+    assert "schedule_delay = '3s'" in migrated
+    new.write_text(migrated)
+    assert run_skiffd("--config", new, "config", "migrate") == migrated
+    # What flags say is in force, whatever the file says.
+    dumped = run_skiffd("--config", new, "--root", "/elsewhere", "--log-level", "warn", "--address", "/run/y.sock", "config", "dump")
+    assert "root = '/elsewhere'" in dumped and "level = 'warn'" in dumped and "address = '/run/y.sock'" in dumped
+
+
+@pytest.mark.parametrize("level, seen", [("error", False), ("info", True)])
+def test_the_level_of_the_log(tmp_path, level, seen):
+    places = ["--root", tmp_path / "root", "--state", tmp_path / "state", "--address", tmp_path / "d.sock"]
+    with open(tmp_path / "log", "wb") as log:
+        child = proc.spawn([env.daemon_program(), *places, "--log-level", level], stderr=log, start_new_session=True)
+    try:
+        proc.wait_until((tmp_path / "d.sock").exists, what="the socket")
+    finally:
+        child.terminate()
+        assert finish(child)[0] == 0
+    assert ("level=info" in (tmp_path / "log").read_text()) == seen
+    assert "level=debug" not in (tmp_path / "log").read_text()
 
 
 # ---- snapshots
