@@ -21,7 +21,7 @@ struct exchange {
         char *host_name, *scope;
         unsigned attempts;
         long last_status;
-        bool sent_authorization, body_begun, authorizing, cancelled;
+        bool over_tls, sent_authorization, body_begun, authorizing, cancelled;
         struct http_request *request;
         struct reactor_timer *timer;
 };
@@ -218,7 +218,7 @@ static bool fall_back(struct exchange *exchange, enum http_failure failure)
                 return false;
         if (failure != HTTP_TLS_FAILED && !(failure == HTTP_NOT_CONNECTED && !port_named))
                 return false;
-        if (strcmp(host->scheme, "https") == 0) {
+        if (strcmp(host->scheme, "https") == 0) { // else another request was faster
                 g_free(host->scheme);
                 host->scheme = g_strdup("http");
         }
@@ -230,7 +230,7 @@ static bool retry_failure(struct exchange *exchange, enum http_failure failure)
 {
         if (exchange->body_begun || exchange->attempts >= MAX_ATTEMPTS || exchange->options.body_fd >= 0)
                 return false;
-        if (strcmp(exchange->options.host->scheme, "https") == 0 && fall_back(exchange, failure))
+        if (exchange->over_tls && fall_back(exchange, failure))
                 return true;
         if (failure != HTTP_BROKEN || !exchange->options.last_host)
                 return false;
@@ -390,6 +390,7 @@ static void send_with(struct exchange *exchange, const char *authorization)
 
         g_autofree char *url = url_of(exchange);
         struct auth_target target = target_of(exchange);
+        exchange->over_tls = g_str_has_prefix(url, "https:");
         exchange->sent_authorization = authorization != NULL;
         exchange->request = http_request_start(
                 options->registry->reactor, &(struct http_options){

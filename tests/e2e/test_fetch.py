@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import pathlib
+import socket
 import ssl
 import subprocess
 import threading
@@ -390,6 +391,26 @@ def test_https_falls_back_to_http_where_that_is_allowed(fetchers):
         fetchers(f"{registry.address}/a:x", [{**host, "http_fallback": True}]).resolve()
         with pytest.raises(Failed):
             fetchers(f"{registry.address}/a:x", [host]).resolve()
+
+
+def test_all_requests_under_way_fall_back_to_http(fetchers):
+    with Served(lambda request: (200, {}, b"abc")) as registry:
+        all_there = threading.Barrier(4)
+        finish = registry.server.finish_request
+
+        def finish_together(connection, address):
+            if connection.recv(1, socket.MSG_PEEK) == b"\x16":  # a TLS handshake
+                all_there.wait(20)
+            finish(connection, address)
+
+        registry.server.finish_request = finish_together
+        host = {"host": registry.address, "scheme": "https", "skip_verify": True, "http_fallback": True}
+        fetcher = fetchers(f"{registry.address}/a:x", [host])
+        started = [fetcher.start_get(images.digest(bytes([i])), 3) for i in range(4)]
+        for number, read_end in started:
+            with open(read_end, "rb") as body:
+                assert fetcher.wait(number).done.n_bytes == 3
+                assert body.read() == b"abc"
 
 
 def test_the_process_is_confined(fetchers):
