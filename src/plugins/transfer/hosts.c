@@ -6,6 +6,7 @@
 // well, which is tried after https wherever the port does not tell.
 #include "plugins/transfer/hosts.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "codec/toml.h"
 
@@ -14,6 +15,7 @@
 
 #define MAX_FILE_BYTES (4 * 1024 * 1024)
 #define MAX_HOSTS 64
+#define MAX_TIMEOUT_MS (24 * 3600 * 1000)
 
 struct list {
         Fetch__Host *items[MAX_HOSTS];
@@ -170,14 +172,10 @@ static bool set_headers(Fetch__Host *host, json_t *table, struct arena *arena, G
 
 static bool set_timeout(Fetch__Host *host, const char *text, GError **error)
 {
-        double number;
-        char unit[3] = "";
-        if (sscanf(text, "%lf%2s", &number, unit) != 2 || number < 0 || number > 86400000)
+        int64_t ns;
+        if (!clock_parse_duration(text, &ns) || ns < 0)
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "time: invalid duration \"%s\"", text);
-        double scale = strcmp(unit, "ms") == 0 ? 1 : strcmp(unit, "s") == 0 ? 1000 : strcmp(unit, "m") == 0 ? 60000 : 0;
-        if (scale == 0)
-                return error_fail(error, ERROR_INVALID_ARGUMENT, "time: unknown unit in duration \"%s\"", text);
-        host->connect_timeout_ms = (uint32_t)MAX(number * scale, 1);
+        host->connect_timeout_ms = (uint32_t)CLAMP(ns / NS_PER_MS, ns > 0, MAX_TIMEOUT_MS);
         return true;
 }
 

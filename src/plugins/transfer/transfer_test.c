@@ -241,6 +241,25 @@ static void remove_hosts(const char *root)
         g_rmdir(root);
 }
 
+static void dial_timeouts_are_gos_durations(void)
+{
+        static const struct {
+                const char *text;
+                uint32_t expected_ms;
+        } cases[] = {{"2s", 2000}, {"1m30s", 90000}, {"1.5h", 5400000}, {"1us", 1}, {"0", 0}, {"10000h", 86400000}};
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autofree char *text = g_strdup_printf("server = \"https://s.example\"\ndial_timeout = \"%s\"\n"
+                                                        "[host.\"https://a.example\"]\n",
+                        cases[i].text);
+                g_autofree char *root = write_hosts(text);
+                AUTO(arena) arena = arena_new();
+                Fetch__Setup setup = configure("example.org:5000", root, "", arena);
+                g_assert_cmpint(setup.n_hosts, ==, 2);
+                g_assert_cmpint(setup.hosts[1]->connect_timeout_ms, ==, cases[i].expected_ms);
+                remove_hosts(root);
+        }
+}
+
 static void mirrors_come_in_the_order_of_the_file(void)
 {
         g_autofree char *root = write_hosts("server = \"https://example.org:5000\"\n"
@@ -298,6 +317,7 @@ int main(int argc, char **argv)
         g_test_add_func("/transfer/tar_headers_are_readable_by_others", tar_headers_are_readable_by_others);
         g_test_add_func("/transfer/a_lock_goes_to_those_who_wait_in_order", a_lock_goes_to_those_who_wait_in_order);
         g_test_add_func("/transfer/hosts_have_containerds_defaults", hosts_have_containerds_defaults);
+        g_test_add_func("/transfer/dial_timeouts_are_gos_durations", dial_timeouts_are_gos_durations);
         g_test_add_func("/transfer/mirrors_come_in_the_order_of_the_file", mirrors_come_in_the_order_of_the_file);
         g_test_add_func("/transfer/a_file_that_cannot_be_read_is_left_aside", a_file_that_cannot_be_read_is_left_aside);
         return g_test_run();
