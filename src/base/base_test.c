@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/identifier.h"
+#include "base/words.h"
 
 #include <string.h>
 
@@ -137,6 +138,16 @@ static void arena_keeps_what_it_gave(void)
         g_assert_cmpstr(first, ==, "first");
 }
 
+static void words_are_merged_once_each(void)
+{
+        g_autofree char *merged = words_merge(",", "b,a,,b", "c,a");
+        g_autofree char *alone = words_merge(" ", "two one", NULL);
+        g_autofree char *none = words_merge(" ", "", "");
+        g_assert_cmpstr(merged, ==, "a,b,c");
+        g_assert_cmpstr(alone, ==, "one two");
+        g_assert_cmpstr(none, ==, "");
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -149,6 +160,7 @@ int main(int argc, char **argv)
         g_test_add_func("/digest/goes_on_after_a_look", digest_goes_on_after_a_look);
         g_test_add_func("/digest/refuses_malformed", digest_refuses_malformed);
         g_test_add_func("/identifier/rule_is_containerds", identifier_rule_is_containerds);
+        g_test_add_func("/words/are_merged_once_each", words_are_merged_once_each);
         g_test_add_func("/arena/keeps_what_it_gave", arena_keeps_what_it_gave);
         return g_test_run();
 }

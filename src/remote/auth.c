@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/words.h"
 #include "remote/challenge.h"
 
 #include <jansson.h>
@@ -90,30 +91,6 @@ void auth_free(struct auth *auth)
 }
 
 // ---- tokens
-
-static gint by_text(gconstpointer a, gconstpointer b)
-{
-        return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-// The scopes of the request and of the challenge, sorted, each once.
-static char *merge_scopes(const char *wanted, const char *common)
-{
-        g_autofree char *all = g_strjoin(" ", wanted, common, NULL);
-        g_auto(GStrv) parts = g_strsplit(all, " ", -1);
-        g_autoptr(GPtrArray) sorted = g_ptr_array_new();
-        for (size_t i = 0; parts[i] != NULL; i++)
-                if (parts[i][0] != '\0')
-                        g_ptr_array_add(sorted, parts[i]);
-        g_ptr_array_sort(sorted, by_text);
-        g_autoptr(GString) merged = g_string_new(NULL);
-        for (size_t i = 0; i < sorted->len; i++) {
-                if (i > 0 && strcmp(sorted->pdata[i - 1], sorted->pdata[i]) == 0)
-                        continue;
-                g_string_append_printf(merged, "%s%s", merged->len > 0 ? " " : "", (char *)sorted->pdata[i]);
-        }
-        return g_string_free(g_steal_pointer(&merged), FALSE);
-}
 
 // Takes the token out of the table on failure, so that the next caller tries again, and answers all that wait.
 static void token_finish(struct token *token, const GError *error)
@@ -255,7 +232,7 @@ static void token_fetch(struct token *token, bool post)
 
 static void bearer_authorize(struct handler *handler, const struct auth_target *target, auth_header_fn done, void *data)
 {
-        g_autofree char *scopes = merge_scopes(target->scope, handler->scope);
+        g_autofree char *scopes = words_merge(" ", target->scope, handler->scope);
         struct token *token = g_hash_table_lookup(handler->tokens, scopes);
         if (token != NULL && token->header != NULL) {
                 if (clock_monotonic_ns() < token->expires_ns) {
@@ -400,7 +377,7 @@ void auth_challenged(struct auth *auth, const struct auth_target *target, const 
                 return;
         }
         if (handler != NULL && handler->scheme == CHALLENGE_BEARER && challenge.scheme == CHALLENGE_BEARER) {
-                g_autofree char *scopes = merge_scopes(target->scope, handler->scope);
+                g_autofree char *scopes = words_merge(" ", target->scope, handler->scope);
                 struct token *token = g_hash_table_lookup(handler->tokens, scopes);
                 if (token != NULL && token->header != NULL)
                         g_hash_table_remove(handler->tokens, scopes);

@@ -7,6 +7,7 @@
 #include "plugins/transfer/walk.h"
 
 #include "base/digest.h"
+#include "base/words.h"
 #include "core/fetcher.h"
 #include "plugins/transfer/download.h"
 #include "plugins/transfer/inspect.h"
@@ -117,30 +118,6 @@ bool walk_is_empty(const struct walk *walk)
 
 // ---- labels
 
-static gint by_text(gconstpointer a, gconstpointer b)
-{
-        return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-// The repositories that a blob came from, sorted, each once, with commas.
-static char *add_repository(const char *known, const char *repository)
-{
-        g_autofree char *all = g_strjoin(",", repository, known, NULL);
-        g_auto(GStrv) parts = g_strsplit(all, ",", -1);
-        g_autoptr(GPtrArray) sorted = g_ptr_array_new();
-        for (size_t i = 0; parts[i] != NULL; i++)
-                g_ptr_array_add(sorted, parts[i]);
-        g_ptr_array_sort(sorted, by_text);
-        g_autoptr(GString) joined = g_string_new(NULL);
-        for (size_t i = 0; i < sorted->len; i++) {
-                const char *part = sorted->pdata[i];
-                if (part[0] == '\0' || (i > 0 && strcmp(sorted->pdata[i - 1], part) == 0))
-                        continue;
-                g_string_append_printf(joined, "%s%s", joined->len > 0 ? "," : "", part);
-        }
-        return g_string_free(g_steal_pointer(&joined), FALSE);
-}
-
 // One update for all labels that an object gets: its children, and where it came from.
 static bool label_content(struct walk *walk, const struct node *node, const struct nodes *children, GError **error)
 {
@@ -155,8 +132,9 @@ static bool label_content(struct walk *walk, const struct node *node, const stru
                 if (!content->ops->info(content, &operation->scope, node->digest, arena, &known, error))
                         return false;
                 const char *key = arena_printf(arena, DISTRIBUTION_SOURCE "%s", walk->options.source_host);
+                // The repositories that a blob came from.
                 g_autofree char *value =
-                        add_repository(labels_get(&known.labels, key), walk->options.source_repository);
+                        words_merge(",", walk->options.source_repository, labels_get(&known.labels, key));
                 struct label label = {key, value};
                 const struct labels one = {&label, 1};
                 if (labels_validate(&one, "", NULL))
