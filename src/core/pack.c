@@ -160,8 +160,10 @@ static bool on_deflate_record(void *data, const uint8_t *bytes, size_t n_bytes, 
 static bool start_tar(struct pack *pack, int output, GError **error)
 {
         static const struct worker_handler handler = {on_tar_record, on_part_end};
-        fd_auto int upper = namespace_clone_mount(pack->upper, true, error);
-        fd_auto int lower = upper >= 0 && pack->lower != NULL ? namespace_clone_mount(pack->lower, true, error) : -1;
+        fd_auto int upper = namespace_clone_mount(pack->upper, CLONE_MOUNT_READ_ONLY, error);
+        fd_auto int lower = upper >= 0 && pack->lower != NULL
+                                    ? namespace_clone_mount(pack->lower, CLONE_MOUNT_READ_ONLY, error)
+                                    : -1;
         if (upper < 0 || (pack->lower != NULL && lower < 0))
                 return false;
         const struct spawn_fd fds[] = {

@@ -245,7 +245,7 @@ static bool start_inflate(struct unpack *unpack, int input, int output, GError *
 static bool start_untar(struct unpack *unpack, int input, GError **error)
 {
         static const struct worker_handler handler = {on_untar_record, on_untar_end};
-        fd_auto int mount_fd = namespace_clone_mount(unpack->place.directory, false, error);
+        fd_auto int mount_fd = namespace_clone_mount(unpack->place.directory, 0, error);
         if (mount_fd < 0)
                 return false;
         const struct spawn_fd fds[] = {{input, WORKER_FIRST_FD}, {mount_fd, WORKER_FIRST_FD + 1}};

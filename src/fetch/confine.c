@@ -48,17 +48,10 @@ static bool clone_mount(struct bound *bound, GError **error)
         struct stat status;
         if (stat(bound->path, &status) < 0)
                 return true;
-        fd_auto int fd = (int)syscall(SYS_open_tree, AT_FDCWD, bound->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        struct mount_attr attributes = {
-                .attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_RDONLY |
-                            (bound->executable ? 0 : MOUNT_ATTR_NOEXEC),
-                .propagation = MS_PRIVATE,
-        };
-        if (fd < 0 || syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0)
-                return error_fail_errno(error, errno, "clone mount of %s", bound->path);
+        unsigned executable = bound->executable ? CLONE_MOUNT_EXECUTABLE : 0;
         bound->directory = S_ISDIR(status.st_mode);
-        bound->fd = fd_take(&fd);
-        return true;
+        bound->fd = namespace_clone_mount(bound->path, CLONE_MOUNT_READ_ONLY | executable, error);
+        return bound->fd >= 0;
 }
 
 static bool attach_mount(const struct bound *bound, GError **error)

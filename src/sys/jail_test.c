@@ -127,7 +127,7 @@ static void with_a_root(const char *name)
         g_autofree char *inside = g_build_filename(directory, "inside", NULL);
         g_assert_cmpint(mkdir(inside, 0755), ==, 0);
         GError *error = NULL;
-        int root_fd = namespace_clone_mount(directory, false, &error);
+        int root_fd = namespace_clone_mount(directory, 0, &error);
         g_assert_no_error(error);
         assert_refused(status_of(name, root_fd));
         close(root_fd);

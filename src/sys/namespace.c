@@ -17,21 +17,22 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int namespace_clone_mount(const char *directory, bool read_only, GError **error)
+int namespace_clone_mount(const char *path, unsigned flags, GError **error)
 {
         fd_auto int fd =
-                (int)syscall(SYS_open_tree, AT_FDCWD, directory, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT);
+                (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT);
         if (fd < 0) {
-                error_fail_errno(error, errno, "clone mount of %s", directory);
+                error_fail_errno(error, errno, "clone mount of %s", path);
                 return -1;
         }
         struct mount_attr attributes = {
-                .attr_set =
-                        MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | (read_only ? MOUNT_ATTR_RDONLY : 0),
+                .attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID |
+                            ((flags & CLONE_MOUNT_READ_ONLY) != 0 ? MOUNT_ATTR_RDONLY : 0) |
+                            ((flags & CLONE_MOUNT_EXECUTABLE) != 0 ? 0 : MOUNT_ATTR_NOEXEC),
                 .propagation = MS_PRIVATE,
         };
         if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0) {
-                error_fail_errno(error, errno, "set attributes of the mount of %s", directory);
+                error_fail_errno(error, errno, "set attributes of the mount of %s", path);
                 return -1;
         }
         return fd_take(&fd);

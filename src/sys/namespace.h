@@ -9,9 +9,10 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-// A detached, private copy of the mount of directory alone, nodev, nosuid, noexec (and read-only), as a descriptor that
-// can be passed to another process. Needs CAP_SYS_ADMIN. -1: *error is set.
-int namespace_clone_mount(const char *directory, bool read_only, GError **error);
+// A detached, private copy of the mount of path (a directory or a file) alone, nodev, nosuid and noexec except as flags
+// say, as a descriptor that can be passed to another process. Needs CAP_SYS_ADMIN. -1: *error is set.
+enum { CLONE_MOUNT_READ_ONLY = 1, CLONE_MOUNT_EXECUTABLE = 2 };
+int namespace_clone_mount(const char *path, unsigned flags, GError **error);
 
 // Makes the detached mount the root and the working directory, and lets go of all other mounts. The process must have a
 // mount namespace of its own (CLONE_NEWNS), and root's rights in it.
