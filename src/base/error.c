@@ -5,8 +5,16 @@
 #include "base/error.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 
-G_DEFINE_QUARK(skiff, error)
+// GLib's macro for this writes a plain variable from whatever thread comes first.
+GQuark error_quark(void)
+{
+        static atomic_uint quark;
+        if (atomic_load_explicit(&quark, memory_order_relaxed) == 0)
+                atomic_store_explicit(&quark, g_quark_from_static_string("skiff"), memory_order_relaxed);
+        return atomic_load_explicit(&quark, memory_order_relaxed);
+}
 
 bool error_fail(GError **error, enum error_code code, const char *format, ...)
 {
