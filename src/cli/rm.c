@@ -94,10 +94,12 @@ static int remove_one(struct cli *cli, const char *id, bool force)
         if (runs && !force) {
                 code = cli_fail_text("container \"%s\" is running", id);
                 fprintf(stderr, "Stop it first (skiff kill %s), or use skiff rm -f %s.\n", id, id);
-        } else if (!remove_task(cli, container, force, &error) || !skiff_container_remove(cli->client, id, &error)) {
-                code = cli_fail(cli, error);
-        } else {
+        } else if (remove_task(cli, container, force, &error) && skiff_container_remove(cli->client, id, &error)) {
                 remove_log(cli, container);
+        } else if (force && skiff_error_code(error) == SKIFF_NOT_FOUND) {
+                skiff_error_free(error); // somebody else was faster
+        } else {
+                code = cli_fail(cli, error);
         }
         skiff_containers_free(list);
         return code;

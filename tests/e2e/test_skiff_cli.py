@@ -457,6 +457,14 @@ def test_the_sockets_group_needs_no_other_rights(own_daemon, tmp_path):
     assert list((daemon.dir / "own" / "skiff-fifo").iterdir()) == []
 
 
+def test_several_remove_the_same(skiff, run):
+    for _ in range(3):
+        run("-d", "--name", "same", SHORT, "sleep", "1000").ok()
+        children = [skiff.start("rm", "-f", "same") for _ in range(4)]
+        assert [finish(child)[::2] for child in children] == [(0, "")] * 4
+        assert skiff("ps", "-aq").out == ""
+
+
 def test_version_and_help(skiff):
     got = skiff("version").ok()
     assert got.out.startswith("skiff: ") and "daemon: " in got.out
