@@ -23,8 +23,9 @@ struct skiff_container_options {
 };
 
 // Makes a snapshot of the image's file system, the specification, and the record. If it fails, nothing is left behind;
-// what a client that dies leaves is collected by the daemon within the hour. NOT_FOUND: no such image, or not unpacked
-// there (the text says which); ALREADY_EXISTS: the id is taken; INVALID_ARGUMENT: bad id or options, unknown user.
+// what a client that dies leaves goes with the daemon's first collection after an hour. NOT_FOUND: no such image, or
+// not unpacked there (the text says which); ALREADY_EXISTS: the id is taken; INVALID_ARGUMENT: bad id or options,
+// unknown user.
 bool skiff_container_create(
         struct skiff_client *client, const struct skiff_container_options *options, struct skiff_error **error);
 // Removes record and snapshot. FAILED_PRECONDITION: it has a task; NOT_FOUND.

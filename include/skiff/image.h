@@ -71,16 +71,19 @@ struct skiff_transfer_options {
         void *data;
 };
 
-// Fetches an image from its registry, stores and unpacks it. options may be NULL.
+// All three block until they are done. INVALID_ARGUMENT: bad options.
+
+// Fetches an image from its registry, stores and unpacks it. options may be NULL. NOT_FOUND: no such repository or tag;
+// UNAUTHENTICATED: it asks for a login, or refuses this one; UNAVAILABLE: nothing answers there.
 bool skiff_image_pull(struct skiff_client *client, const char *name, const struct skiff_transfer_options *options,
         struct skiff_error **error);
 // Reads an archive (OCI layout or docker save, plain or compressed) from a descriptor that stays the caller's, until
 // its end, and stores and unpacks the images in it. prefix: base name for images that the archive names by tag alone;
-// NULL: such images are named by "import-DATE".
+// NULL: such images are named by "import-DATE". INVALID_ARGUMENT: it is no archive.
 bool skiff_image_import(struct skiff_client *client, int fd, const char *prefix,
         const struct skiff_transfer_options *options, struct skiff_error **error);
 // Writes images (NULL-terminated names) as an OCI archive, which docker load reads as well, to a descriptor that stays
-// the caller's.
+// the caller's. NOT_FOUND: no such image; after another failure a part may have been written.
 bool skiff_image_export(struct skiff_client *client, int fd, const char *const *names,
         const struct skiff_transfer_options *options, struct skiff_error **error);
 

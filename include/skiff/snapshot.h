@@ -27,14 +27,16 @@ struct skiff_snapshot_options {
 // ALREADY_EXISTS: the key; NOT_FOUND: the parent.
 struct skiff_mounts *skiff_snapshot_prepare(
         struct skiff_client *client, const struct skiff_snapshot_options *options, struct skiff_error **error);
+// The mounts of one that is there and not committed. NOT_FOUND.
 struct skiff_mounts *skiff_snapshot_mounts(
         struct skiff_client *client, const char *snapshotter, const char *key, struct skiff_error **error);
 // FAILED_PRECONDITION: it has children; NOT_FOUND.
 bool skiff_snapshot_remove(
         struct skiff_client *client, const char *snapshotter, const char *key, struct skiff_error **error);
 
-// A lease ends by itself after expire_s seconds (0: never).
+// A lease ends by itself after expire_s seconds (0: never). ALREADY_EXISTS.
 bool skiff_lease_create(struct skiff_client *client, const char *id, unsigned expire_s, struct skiff_error **error);
+// What it alone kept goes with the next collection. NOT_FOUND.
 bool skiff_lease_remove(struct skiff_client *client, const char *id, struct skiff_error **error);
 
 #ifdef __cplusplus

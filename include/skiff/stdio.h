@@ -25,8 +25,8 @@ struct skiff_stdio *skiff_stdio_attached(const struct skiff_stdio_options *optio
 // Output goes to a log: "file:///PATH" (appended, both streams), "binary:///PATH?ARG" (containerd's logging programs).
 // NULL: nowhere.
 struct skiff_stdio *skiff_stdio_log(const char *uri, bool terminal);
-// Starts copying; call it after skiff_process_start succeeded, when the shim has opened the fifos. At the end of
-// stdin_fd the process's stdin is closed.
+// Starts copying (two or three threads of the client's); call it after skiff_process_start succeeded, when the shim has
+// opened the fifos. At the end of stdin_fd the process's stdin is closed.
 bool skiff_stdio_start(struct skiff_stdio *stdio, struct skiff_process *process, struct skiff_error **error);
 // Waits until all output was copied, at most timeout_ms (-1: none); false: it was not. Call it after
 // skiff_process_delete, when the shim has written everything.

@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(env.sanitized(), reason="a sanitized library cannot be loaded by a plain program"),
 ]
 NAME = "docker.io/library/library:1"
-CANCELED, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS = 1, 3, 5, 6
+CANCELED, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, UNAVAILABLE, UNAUTHENTICATED = 1, 3, 5, 6, 14, 16
 
 
 class ClientOptions(ctypes.Structure):
@@ -30,7 +30,8 @@ def library():
         getattr(library, name).restype = ctypes.c_void_p
     for name in ("skiff_error_text", "skiff_client_namespace"):
         getattr(library, name).restype = ctypes.c_char_p
-    for name in ("skiff_namespace_create", "skiff_namespace_remove", "skiff_process_wait", "skiff_process_kill", "skiff_image_remove"):
+    for name in ("skiff_namespace_create", "skiff_namespace_remove", "skiff_process_wait", "skiff_process_kill", "skiff_image_remove", "skiff_image_pull",
+                 "skiff_image_import", "skiff_image_export"):
         getattr(library, name).restype = ctypes.c_bool
     return library
 
@@ -71,6 +72,32 @@ def test_error_codes(library, client, daemon):
     assert code_of(library, "skiff_namespace_create", client, name) == ALREADY_EXISTS
     assert library.skiff_namespace_remove(client, name, None)
     assert code_of(library, "skiff_image_remove", client, b"docker.io/library/none:1", False) == NOT_FOUND
+
+
+class TransferOptions(ctypes.Structure):
+    _fields_ = [
+        ("platform", ctypes.c_char_p), ("all_platforms", ctypes.c_bool), ("snapshotter", ctypes.c_char_p), ("plain_http", ctypes.c_bool),
+        ("hosts_dir", ctypes.c_char_p), ("username", ctypes.c_char_p), ("password", ctypes.c_char_p), ("on_progress", ctypes.c_void_p),
+        ("data", ctypes.c_void_p),
+    ]
+
+
+def test_error_codes_of_transfers(library, client, plain_registry, tmp_path):
+    options = ctypes.byref(TransferOptions(plain_http=True))
+    registry = plain_registry()
+    assert code_of(library, "skiff_image_pull", client, f"{registry.address}/none:1".encode(), options) == NOT_FOUND
+    closed = plain_registry(login=("user", "secret"))
+    ref = closed.put(images.simple(), "closed").encode()
+    assert code_of(library, "skiff_image_pull", client, ref, options) == UNAUTHENTICATED
+    assert code_of(library, "skiff_image_pull", client, b"127.0.0.1:1/none:1", options) == UNAVAILABLE
+    (tmp_path / "file").write_text("no archive" * 1000)
+    with open(tmp_path / "file", "rb") as file:
+        assert code_of(library, "skiff_image_import", client, file.fileno(), None, None) == INVALID_ARGUMENT
+    names = (ctypes.c_char_p * 2)(b"docker.io/library/none:1", None)
+    with open("/dev/null", "wb") as file:
+        assert code_of(library, "skiff_image_export", client, file.fileno(), names, None) == NOT_FOUND
+    bad = ctypes.byref(TransferOptions(platform=b"no/such/plat/form"))
+    assert code_of(library, "skiff_image_pull", client, b"127.0.0.1:1/none:1", bad) == INVALID_ARGUMENT
 
 
 def waiters(library, process, n):
