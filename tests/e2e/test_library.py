@@ -26,13 +26,16 @@ def library():
     if not path.exists():
         pytest.skip("libskiff is not built")
     library = ctypes.CDLL(str(path))
-    for name in ("skiff_client_connect", "skiff_process_attach"):
+    for name in ("skiff_client_connect", "skiff_process_attach", "skiff_snapshot_prepare", "skiff_snapshot_mounts"):
         getattr(library, name).restype = ctypes.c_void_p
     for name in ("skiff_error_text", "skiff_client_namespace"):
         getattr(library, name).restype = ctypes.c_char_p
     for name in ("skiff_namespace_create", "skiff_namespace_remove", "skiff_process_wait", "skiff_process_kill", "skiff_image_remove", "skiff_image_pull",
-                 "skiff_image_import", "skiff_image_export"):
+                 "skiff_image_import", "skiff_image_export", "skiff_lease_create", "skiff_lease_remove", "skiff_snapshot_remove",
+                 "skiff_task_pids"):
         getattr(library, name).restype = ctypes.c_bool
+    library.skiff_mounts_count.restype = ctypes.c_size_t
+    library.skiff_mounts_at.restype = ctypes.POINTER(Mount)
     return library
 
 
@@ -98,6 +101,47 @@ def test_error_codes_of_transfers(library, client, plain_registry, tmp_path):
         assert code_of(library, "skiff_image_export", client, file.fileno(), names, None) == NOT_FOUND
     bad = ctypes.byref(TransferOptions(platform=b"no/such/plat/form"))
     assert code_of(library, "skiff_image_pull", client, b"127.0.0.1:1/none:1", bad) == INVALID_ARGUMENT
+
+
+class SnapshotOptions(ctypes.Structure):
+    _fields_ = [
+        ("snapshotter", ctypes.c_char_p), ("key", ctypes.c_char_p), ("parent", ctypes.c_char_p), ("lease", ctypes.c_char_p),
+        ("read_only", ctypes.c_bool),
+    ]
+
+
+class Mount(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_char_p), ("source", ctypes.c_char_p), ("destination", ctypes.c_char_p), ("options", ctypes.POINTER(ctypes.c_char_p)),
+    ]
+
+
+def test_snapshots_and_leases(library, client):
+    assert library.skiff_lease_create(client, b"keeper", 600, None)
+    assert code_of(library, "skiff_lease_create", client, b"keeper", 0) == ALREADY_EXISTS
+    options = SnapshotOptions(key=b"tree", lease=b"keeper")
+    mounts = ctypes.c_void_p(library.skiff_snapshot_prepare(client, ctypes.byref(options), None))
+    assert library.skiff_mounts_count(mounts) == 1
+    first = library.skiff_mounts_at(mounts, 0).contents
+    assert first.type == b"bind" and first.source.startswith(b"/") and first.destination == b"" and first.options[0] == b"rw"
+    library.skiff_mounts_free(mounts)
+    assert code_of(library, "skiff_snapshot_prepare", client, ctypes.byref(options)) == ALREADY_EXISTS
+    for read_only in (False, True):
+        orphan = SnapshotOptions(key=b"other", parent=b"none", read_only=read_only)
+        assert code_of(library, "skiff_snapshot_prepare", client, ctypes.byref(orphan)) == NOT_FOUND
+    assert code_of(library, "skiff_snapshot_mounts", client, None, b"none") == NOT_FOUND
+    assert library.skiff_snapshot_remove(client, None, b"tree", None)
+    assert code_of(library, "skiff_snapshot_remove", client, None, b"tree") == NOT_FOUND
+    assert library.skiff_lease_remove(client, b"keeper", None)
+    assert code_of(library, "skiff_lease_remove", client, b"keeper") == NOT_FOUND
+
+
+def test_pids_of_a_task(library, client, sleeper):
+    pids, n = ctypes.POINTER(ctypes.c_uint32)(), ctypes.c_size_t()
+    assert library.skiff_task_pids(client, sleeper, ctypes.byref(pids), ctypes.byref(n), None)
+    assert n.value == 1 and proc.cmdline(pids[0]).split() == ["sleep", "1000"]
+    ctypes.CDLL(None).free(pids)
+    assert code_of(library, "skiff_task_pids", client, b"none", ctypes.byref(pids), ctypes.byref(n)) == NOT_FOUND
 
 
 def waiters(library, process, n):
