@@ -61,37 +61,60 @@ static bool has_word(const char *list, const char *word, size_t n_word)
         return false;
 }
 
-// One line of mountinfo: is it the mount of that hierarchy? fields: 3 root, 4 mount point; after "-": type, source,
-// super options.
-static bool matches(char **fields, const char *controllers, guint *ret_separator)
+struct mount {
+        char *root, *point, *options; // options: of the file system, the names of its controllers among them
+        bool unified;
+};
+
+static void clear_mount(void *data)
 {
-        guint separator = 0, n = g_strv_length(fields);
-        while (separator < n && strcmp(fields[separator], "-") != 0)
-                separator++;
-        if (separator + 3 >= n)
-                return false;
-        *ret_separator = separator;
-        const char *type = fields[separator + 1], *options = fields[separator + 3];
-        if (*controllers == '\0')
-                return strcmp(type, "cgroup2") == 0;
-        return strcmp(type, "cgroup") == 0 && has_word(options, controllers, strcspn(controllers, ","));
+        struct mount *mount = data;
+        free(mount->root);
+        free(mount->point);
+        free(mount->options);
+}
+
+// Where hierarchies are mounted. Line by line: where many containers run, there are hundreds of other mounts. NULL: not
+// readable.
+static GArray *read_mounts(void)
+{
+        FILE *file = fopen("/proc/self/mountinfo", "re");
+        if (file == NULL)
+                return NULL;
+        GArray *mounts = g_array_new(FALSE, FALSE, sizeof(struct mount));
+        g_array_set_clear_func(mounts, clear_mount);
+        char *line = NULL;
+        size_t n_allocated = 0;
+        while (getline(&line, &n_allocated, file) > 0) {
+                const char *type = strstr(line, " - cgroup");
+                if (type == NULL)
+                        continue;
+                struct mount mount = {.unified = g_str_has_prefix(type, " - cgroup2 ")};
+                if (sscanf(line, "%*s %*s %*s %ms %ms", &mount.root, &mount.point) == 2 &&
+                        sscanf(type, " - %*s %*s %ms", &mount.options) == 1)
+                        g_array_append_val(mounts, mount);
+                else
+                        clear_mount(&mount);
+        }
+        free(line);
+        fclose(file);
+        return mounts;
 }
 
 // The directory of `path` in a hierarchy; NULL: not mounted, or outside of what is mounted.
-static char *locate(char **mounts, const char *controllers, const char *path, size_t *ret_n_mount_point)
+static char *locate(const GArray *mounts, const char *controllers, const char *path, size_t *ret_n_mount_point)
 {
-        for (char **line = mounts; *line != NULL; line++) {
-                g_auto(GStrv) fields = g_strsplit(*line, " ", -1);
-                guint separator;
-                if (!matches(fields, controllers, &separator))
+        for (guint i = 0; i < mounts->len; i++) {
+                const struct mount *mount = &g_array_index(mounts, struct mount, i);
+                if (mount->unified != (*controllers == '\0') ||
+                        (!mount->unified && !has_word(mount->options, controllers, strcspn(controllers, ","))))
                         continue;
-                const char *root = fields[3], *point = fields[4];
-                size_t n_root = strcmp(root, "/") == 0 ? 0 : strlen(root);
-                *ret_n_mount_point = strlen(point);
-                if (strncmp(path, root, n_root) == 0 && (path[n_root] == '/' || path[n_root] == '\0'))
-                        return g_strdup_printf("%s%s", point, path + n_root);
-                if (n_root == 0 || g_str_has_prefix(root, "/.."))
-                        return g_strdup_printf("%s%s", point, path);
+                size_t n_root = strcmp(mount->root, "/") == 0 ? 0 : strlen(mount->root);
+                *ret_n_mount_point = strlen(mount->point);
+                if (strncmp(path, mount->root, n_root) == 0 && (path[n_root] == '/' || path[n_root] == '\0'))
+                        return g_strdup_printf("%s%s", mount->point, path + n_root);
+                if (n_root == 0 || g_str_has_prefix(mount->root, "/.."))
+                        return g_strdup_printf("%s%s", mount->point, path);
         }
         return NULL;
 }
@@ -100,8 +123,8 @@ struct cgroup *cgroup_of_process(pid_t pid, GError **error)
 {
         g_autofree char *path = g_strdup_printf("/proc/%d/cgroup", (int)pid);
         g_autofree char *text = read_text(path);
-        g_autofree char *mountinfo = read_text("/proc/self/mountinfo");
-        if (text == NULL || *text == '\0' || mountinfo == NULL) {
+        g_autoptr(GArray) mounts = read_mounts();
+        if (text == NULL || *text == '\0' || mounts == NULL) {
                 error_fail(error, ERROR_NOT_FOUND, "process %d: no cgroup", (int)pid);
                 return NULL;
         }
@@ -110,7 +133,6 @@ struct cgroup *cgroup_of_process(pid_t pid, GError **error)
         cgroup->hierarchies = g_array_new(FALSE, TRUE, sizeof(struct hierarchy));
         g_array_set_clear_func(cgroup->hierarchies, clear_hierarchy);
         g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-        g_auto(GStrv) mounts = g_strsplit(mountinfo, "\n", -1);
         for (char **line = lines; *line != NULL; line++) {
                 g_auto(GStrv) parts = g_strsplit(*line, ":", 3);
                 if (g_strv_length(parts) != 3 || (cgroup->mode == CGROUP_UNIFIED && *parts[1] != '\0'))
@@ -297,15 +319,12 @@ bool cgroup_join(const char *path, pid_t pid, GError **error)
                 g_autofree char *directory = g_strdup_printf(UNIFIED_ROOT "%s%s", *path == '/' ? "" : "/", path);
                 joined = write_pid(directory, pid);
         } else {
-                g_autofree char *mountinfo = read_text("/proc/self/mountinfo");
-                g_auto(GStrv) lines = g_strsplit(mountinfo != NULL ? mountinfo : "", "\n", -1);
-                for (char **line = lines; *line != NULL; line++) {
-                        g_auto(GStrv) fields = g_strsplit(*line, " ", -1);
-                        if (strstr(*line, " - cgroup ") == NULL || g_strv_length(fields) < 5)
-                                continue;
+                g_autoptr(GArray) mounts = read_mounts();
+                for (guint i = 0; mounts != NULL && i < mounts->len; i++) {
+                        const struct mount *mount = &g_array_index(mounts, struct mount, i);
                         g_autofree char *directory =
-                                g_strdup_printf("%s%s%s", fields[4], *path == '/' ? "" : "/", path);
-                        joined |= write_pid(directory, pid);
+                                g_strdup_printf("%s%s%s", mount->point, *path == '/' ? "" : "/", path);
+                        joined |= !mount->unified && write_pid(directory, pid);
                 }
         }
         return joined || error_fail(error, ERROR_NOT_FOUND, "cgroup %s: not found", path);
