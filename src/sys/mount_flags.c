@@ -10,7 +10,7 @@
 #include <sys/mount.h>
 
 static const struct option {
-        const char *name;
+        char name[16];
         bool clear;
         unsigned long flags;
 } options[] = {
