@@ -8,7 +8,7 @@ import random
 import sys
 import threading
 
-from harness import images
+from harness import images, proc
 from harness.clients import Ctr
 from harness.daemon import Daemon
 from harness.env import ctr_programs
@@ -56,6 +56,9 @@ def check():
     got = ctr("run", "--rm", NAME, "c1", "sh", "-c", "cat /data/* | sha256sum").ok().out.split()[0]
     assert got == digest, f"the files of the image differ after the power cut: {got}, not {digest}"
     ctr("tasks", "start", "kept").ok()
+    # And the daemon, which has seen how the last one ended, finds it so by itself.
+    proc.wait_until(lambda: "checked what is kept" in daemon.log(), 120, "the end of the check")
+    assert "the machine went down" in daemon.log() and "damaged=0" in daemon.log()
     print("repaired" if "unpacked again" in daemon.log() else "complete", flush=True)
     daemon.stop()
 
