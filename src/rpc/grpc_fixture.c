@@ -82,7 +82,7 @@ static void on_drained(void *data)
 static void start_drain(void *data)
 {
         struct grpc_fixture *f = data;
-        rpc_server_drain(f->server, 5000, on_drained, f);
+        rpc_server_drain(f->server, 60000, on_drained, f); // longer than a test may take
 }
 
 static void free_server(void *data)

@@ -218,10 +218,17 @@ static void test_drain_lets_calls_finish(struct grpc_fixture *f, gconstpointer d
         Google__Protobuf__Any large = grpc_any("8000000", "", 0);
         struct rpc_request request = grpc_request_to("Large", &large);
         rpc_client_call(f->client, &request, grpc_on_done, &answer);
+        struct grpc_answer endless = {.waiter = waiter_new()};
+        Google__Protobuf__Any message = grpc_any("endless", NULL, 0);
+        request = grpc_request_to("Hold", &message);
+        rpc_client_call(f->client, &request, grpc_on_done, &endless);
         ASSERT_CALL(f, "Echo", "a", "b", "a/1");
         grpc_drain(f);
         waiter_wait(answer.waiter, -1);
         g_assert_cmpint(answer.code, ==, 0);
+        waiter_wait(endless.waiter, -1);
+        g_assert_cmpint(endless.code, ==, ERROR_UNAVAILABLE);
+        waiter_free(endless.waiter);
         waiter_wait(seen.ended, -1);
         g_assert_error(seen.error, SKIFF_ERROR, ERROR_UNAVAILABLE);
         waiter_wait(f->closed, -1);

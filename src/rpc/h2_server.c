@@ -256,6 +256,15 @@ static void on_reset(struct h2_connection *connection)
 
 // ---- the connection
 
+// A call without a deadline may take any time (Wait, Transfer): nobody would be served by waiting for it.
+static bool is_waited_for(const struct rpc_exchange *exchange)
+{
+        uv_mutex_lock(&exchange->connection->lock);
+        bool is_answered = exchange->kind == RPC_UNARY && exchange->finished;
+        uv_mutex_unlock(&exchange->connection->lock);
+        return is_answered || (exchange->kind == RPC_UNARY && exchange->deadline_ns != INT64_MAX);
+}
+
 static void drain(struct rpc_connection *base)
 {
         struct h2_connection *connection = (struct h2_connection *)base;
@@ -270,7 +279,7 @@ static void drain(struct rpc_connection *base)
         nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
                 NGHTTP2_NO_ERROR, NULL, 0);
         for (struct h2_stream *stream = connection->streams; stream != NULL; stream = stream->next)
-                if (stream->exchange != NULL && stream->exchange->kind != RPC_UNARY)
+                if (stream->exchange != NULL && !is_waited_for(stream->exchange))
                         rpc_exchange_abort(stream->exchange,
                                 g_error_new_literal(SKIFF_ERROR, ERROR_UNAVAILABLE, "transport is closing"));
         h2_connection_flush(base);

@@ -40,6 +40,6 @@ void rpc_server_add_connection(struct rpc_server *server, enum rpc_protocol prot
 // still works. fn must not answer, wait or keep the call. Threads: any.
 void rpc_server_each_call(struct rpc_server *server, void (*fn)(void *data, const struct rpc_call *call), void *data);
 
-// Stops listening, sends GOAWAY, waits for the calls under way (streams are cancelled), for timeout_ms at most; then
-// cancels what is left, closes and calls done.
+// Stops listening, sends GOAWAY, cancels streams and calls without a deadline, waits for the other calls under way, for
+// timeout_ms at most; then cancels what is left, closes and calls done.
 void rpc_server_drain(struct rpc_server *server, unsigned timeout_ms, void (*done)(void *data), void *data);

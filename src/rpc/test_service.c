@@ -236,7 +236,7 @@ static const struct rpc_method methods[] = {
         UNARY("Hold", on_hold),
         UNARY("Brief", on_hold, .limit_ms = TEST_SERVICE_BRIEF_MS),
         UNARY("Keep", on_keep),
-        UNARY("Large", on_large),
+        UNARY("Large", on_large, .limit_ms = 60000),
         UNARY("Metadata", on_metadata),
         STREAM("Count", RPC_SERVER_STREAM, &count),
         STREAM("Sum", RPC_CLIENT_STREAM, &sum),
