@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { MAX_RECORD_BYTES = 256 * 1024, MAX_MEDIA_TYPE_BYTES = 256, MAX_CHALLENGES = 16 };
+enum { MAX_RECORD_BYTES = 256 * 1024, MAX_MEDIA_TYPE_BYTES = 256, MAX_CHALLENGES = 16, MAX_QUESTIONS = 64 };
 
 struct fetcher {
         struct worker *worker;
@@ -19,7 +19,8 @@ struct fetcher {
         void *data;
         GHashTable *calls; // id → struct call *
         uint64_t last_id;
-        GError *setup_error; // what made the first command fail: the reason for all that follows
+        unsigned n_questions; // for credentials, not answered yet
+        GError *setup_error;  // what made the first command fail: the reason for all that follows
 };
 
 struct call {
@@ -55,13 +56,14 @@ static bool check_resolved(const Fetch__Resolved *resolved, GError **error)
 
 static bool ask_credentials(struct fetcher *fetcher, const Fetch__CredentialsRequest *request, GError **error)
 {
-        if (fetcher->handler.on_credentials == NULL || request->n_www_authenticate > MAX_CHALLENGES ||
-                !g_utf8_validate(request->host, -1, NULL))
+        if (fetcher->handler.on_credentials == NULL || fetcher->n_questions == MAX_QUESTIONS ||
+                request->n_www_authenticate > MAX_CHALLENGES || !g_utf8_validate(request->host, -1, NULL))
                 return malformed(error);
         g_autoptr(GPtrArray) challenges = g_ptr_array_new_with_free_func(g_free);
         for (size_t i = 0; i < request->n_www_authenticate; i++)
                 g_ptr_array_add(challenges, g_utf8_make_valid(request->www_authenticate[i], -1));
         g_ptr_array_add(challenges, NULL);
+        fetcher->n_questions++;
         fetcher->handler.on_credentials(fetcher->data, request->host, (const char *const *)challenges->pdata);
         return true;
 }
@@ -203,6 +205,7 @@ void fetcher_get(struct fetcher *fetcher, const Fetch__Get *get, int fd, fetcher
 void fetcher_credentials(struct fetcher *fetcher, const Fetch__Credentials *credentials)
 {
         Fetch__Command command = FETCH__COMMAND__INIT;
+        fetcher->n_questions--;
         command.id = ++fetcher->last_id;
         command.credentials = (Fetch__Credentials *)credentials;
         worker_send(fetcher->worker, &command.base);

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { MAX_FILES = 100 * 1000, MAX_FILE_RECORD = 64 * 1024, LENGTH_BYTES = 4 };
+enum { MAX_FILES = 100 * 1000, MAX_FILE_RECORD = 8 * 1024, LENGTH_BYTES = 4 };
 
 enum state { IN_LENGTH, IN_RECORD, IN_BODY };
 
@@ -31,6 +31,7 @@ struct split {
         const Worker__ArchiveEnd *end;
         enum state state;
         uint8_t record[MAX_FILE_RECORD];
+        unsigned n_files;
         size_t n_record, wanted; // bytes of record that are there, and that it takes
         uint64_t body_left;
 };
@@ -63,6 +64,8 @@ static bool begin_file(struct split *split, GError **error)
         if (file == NULL || file->name.len == 0 || memchr(file->name.data, 0, file->name.len) != NULL ||
                 file->size > INT64_MAX)
                 return error_fail(error, ERROR_INTERNAL, "split: malformed answer");
+        if (split->n_files++ == MAX_FILES) // the worker counts too, unless it was taken over
+                return error_fail(error, ERROR_RESOURCE_EXHAUSTED, "split: more than %d files", MAX_FILES);
         const char *compression = strcmp(file->compression, "gzip") == 0   ? "gzip"
                                   : strcmp(file->compression, "zstd") == 0 ? "zstd"
                                                                            : "";

@@ -274,6 +274,31 @@ static void refuses_what_is_no_image_archive(void)
         support_tear_down(&support);
 }
 
+// A worker that a hostile archive has taken over names one empty file after the other.
+static void counts_the_files_of_a_worker_too(void)
+{
+        static const struct split_handler handler = {on_file, on_bytes, on_file_end, on_split_end};
+        static const char record[] = "\3\0\0\0\012\1a"; // its length, and a name of one letter
+        struct support support;
+        support_set_up(&support, false);
+        g_autofree char *stream = g_build_filename(support.path, "stream", NULL);
+        g_autofree char *program = g_build_filename(support.path, "program", NULL);
+        g_autofree char *script = g_strdup_printf("#!/bin/sh\nexec /bin/cat '%s' >&5\n", stream);
+        g_autoptr(GString) records = g_string_new(NULL);
+        for (int i = 0; i < 100 * 1000 + 1; i++)
+                g_string_append_len(records, record, sizeof(record) - 1);
+        g_assert_true(g_file_set_contents(stream, records->str, (gssize)records->len, NULL));
+        g_assert_true(g_file_set_contents_full(program, script, -1, 0, 0755, NULL));
+        struct unpacker_options options = {.loop = support.loop, .lanes = support.lanes, .program = program};
+        struct unpacker *unpacker = unpacker_new(&options);
+        fd_auto int fd = support_file("", 0);
+        split_unref(split_start(unpacker, fd, NULL, &handler, &support));
+        loop_run(support.loop);
+        g_assert_error(support.error, SKIFF_ERROR, ERROR_RESOURCE_EXHAUSTED);
+        unpacker_unref(unpacker);
+        support_tear_down(&support);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -286,5 +311,6 @@ int main(int argc, char **argv)
         g_test_add_func("/split/splits_oci_layouts", splits_oci_layouts);
         g_test_add_func("/split/splits_docker_archives", splits_docker_archives);
         g_test_add_func("/split/refuses_what_is_no_image_archive", refuses_what_is_no_image_archive);
+        g_test_add_func("/split/counts_the_files_of_a_worker_too", counts_the_files_of_a_worker_too);
         return g_test_run();
 }

@@ -196,6 +196,16 @@ static void watch_again(void *data)
         loop_watch_change(download->watch, UV_READABLE);
 }
 
+// The fetcher keeps to the size, unless it was taken over: then it could fill the disk.
+static bool write_chunk(struct download *download, size_t n_bytes)
+{
+        const struct node *node = download->node;
+        if ((int64_t)n_bytes > node->size - download->offset)
+                return error_fail(&download->write_error, ERROR_FAILED_PRECONDITION,
+                        "content of %s is longer than %" G_GINT64_FORMAT " bytes", node->digest, node->size);
+        return download->writer->ops->write(download->writer, download->chunk, n_bytes, &download->write_error);
+}
+
 static void pump(void *data)
 {
         struct download *download = data;
@@ -210,8 +220,7 @@ static void pump(void *data)
                         loop_post(loop, stop_watch, download);
                         return;
                 }
-                if (!download->writer->ops->write(
-                            download->writer, download->chunk, (size_t)n, &download->write_error)) {
+                if (!write_chunk(download, (size_t)n)) {
                         loop_post(loop, stop_watch, download); // the fetcher finds the pipe broken
                         return;
                 }
