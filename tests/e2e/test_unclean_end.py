@@ -131,6 +131,24 @@ def test_lost_bytes_come_back_with_the_next_import(imported, tmp_path):
         assert images.digest(blob(daemon, digest).read_bytes()) == digest
 
 
+def test_lost_bytes_come_back_with_the_next_pull(own_daemon, plain_registry):
+    daemon = own_daemon()
+    skiff = PrivateSkiff(daemon)
+    image = images.simple()
+    ref = plain_registry().put(image, "lost")
+    skiff("pull", "-q", "--plain-http", ref).ok()
+    parts = [*image.blobs, *image.manifests]
+    for part in parts:
+        blob(daemon, part.digest).unlink()
+    # A layer that is unpacked is not asked for.
+    skiff("pull", "-q", "--plain-http", ref).ok()
+    assert {p.digest for p in parts if not blob(daemon, p.digest).exists()} == {p.digest for p in image.layers}
+    skiff("rmi", "--sync", ref).ok()
+    skiff("pull", "-q", "--plain-http", ref).ok()
+    for part in parts:
+        assert blob(daemon, part.digest).read_bytes() == part.data
+
+
 def test_damaged_content_is_taken_away_and_comes_back(imported, tmp_path):
     """A kill cannot spoil bytes, so only sizes are compared; where the machine went down, digests are."""
     daemon, skiff = imported

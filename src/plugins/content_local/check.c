@@ -120,8 +120,9 @@ static void check_blob(struct content_local *local, const char *digest, int64_t 
                 log_error("content cannot be checked", "digest", digest, "error", error->message);
         } else if (take_away(local, path, digest, fd)) {
                 check->n_damaged++;
-                log_error("content is damaged and was taken away: pull or import again what it belongs to", "digest",
-                        digest, "found", error->message);
+                log_error(
+                        "content is damaged and was taken away: import its image again, or remove it and pull it again",
+                        "digest", digest, "found", error->message);
         }
 }
 

@@ -211,8 +211,8 @@ static bool report_missing(void *data, const char *digest)
         int64_t size;
         g_autoptr(GError) error = NULL;
         if (!content_local_blob_size(data, digest, &size, &error))
-                log_error("content has a record and no bytes: pull or import again what it belongs to", "digest",
-                        digest, "error", error->message);
+                log_error("content has a record and no bytes: import its image again, or remove it and pull it again",
+                        "digest", digest, "error", error->message);
         return true;
 }
 
