@@ -5,17 +5,17 @@
 
 #include "daemon/last_end.h"
 #include "io/lanes.h"
+#include "io/waiter.h"
 
 #include <glib.h>
 #include <linux/ioprio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <uv.h>
 
 struct recheck {
         struct checkup checkup;
         int lock_fd;
-        uv_sem_t ended;
+        struct waiter *ended;
         bool whole;
 };
 
@@ -33,7 +33,7 @@ static void run(void *data)
         set_disk_priority(IOPRIO_CLASS_NONE);
         if (recheck->whole)
                 last_end_checked(recheck->lock_fd);
-        uv_sem_post(&recheck->ended);
+        waiter_signal(recheck->ended);
 }
 
 struct recheck *recheck_start(struct lanes *lanes, int lock_fd, const struct checkup *checkup)
@@ -43,7 +43,7 @@ struct recheck *recheck_start(struct lanes *lanes, int lock_fd, const struct che
         recheck->checkup.metadata = checkup->metadata;
         recheck->checkup.content = checkup->content;
         recheck->checkup.hash = checkup->hash;
-        g_assert(uv_sem_init(&recheck->ended, 0) == 0);
+        recheck->ended = waiter_new();
         lanes_submit(lanes, LANE_SLOW, run, recheck);
         return recheck;
 }
@@ -53,9 +53,9 @@ bool recheck_stop(struct recheck *recheck)
         if (recheck == NULL)
                 return false;
         atomic_store(&recheck->checkup.stop, true);
-        uv_sem_wait(&recheck->ended);
+        waiter_wait(recheck->ended, -1);
         bool whole = recheck->whole;
-        uv_sem_destroy(&recheck->ended);
+        waiter_free(recheck->ended);
         g_free(recheck);
         return whole;
 }

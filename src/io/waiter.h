@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A lock with a condition, and a one-shot event on it, for the few places where a thread must wait for another: the
-// command line, tests, the store's group commit. Never waited for on the loop's thread. Threads: any.
+// command line, tests, the store's group commit, the end of the daemon. Never waited for on the thread of a loop that
+// runs. Threads: any.
 #pragma once
 
 #include <stdbool.h>
