@@ -75,6 +75,7 @@ static void only_numbers_as_we_write_them_are_listed_as_such(struct fixture *f, 
         }
         g_autofree char *directory = numbered_begin(f->root, NULL);
         g_autofree char *path = numbered_place(f->root, directory, INT64_MAX, NULL);
+        g_assert_nonnull(path);
         g_autoptr(GString) found = g_string_new(NULL);
         g_assert_true(numbered_list(f->root, note, found, NULL));
         g_assert_cmpstr(found->str, ==, "9223372036854775807=9223372036854775807;");

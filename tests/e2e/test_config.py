@@ -116,7 +116,7 @@ def test_commit_sync(own_daemon, archive):
     assert a_commit_answers_before_the_sync(daemon, 1000)
     ctr = best_ctr(daemon)
     ctr("images", "import", archive).ok()
-    ctr("run", "--rm", "--runc-binary", ANY_RUNTIME, IMAGE, "c1", "true").ok()
+    ctr("run", "--rm", "--runc-binary", ANY_RUNTIME, IMAGE, "lazy", "true").ok()
     daemon = own_daemon(more_config='[plugins."io.containerd.service.v1.snapshots-service"]\ncommit_sync = "never"\n')
     assert 'commit_sync is \\"never\\", must be \\"full\\" or \\"lazy\\"' in daemon.log()
 
