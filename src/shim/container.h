@@ -64,6 +64,8 @@ struct container {
         unsigned n_running_execs;
         bool pausing;
         bool killing_all;                     // what is left after the first process ended
+        unsigned n_kills;                     // the runtime's for clients, under way
+        struct deletion *deletion;            // the runtime's, under way or waiting for these; NULL: none
         char *checkpoint, *parent_checkpoint; // "": a container to be started, not restored
         struct cgroup *cgroup;                // NULL: none known
         struct oom *oom;

@@ -33,14 +33,19 @@ static void fail_kill(struct rpc_call *call, const char *message)
                 call_fail(call, ERROR_UNKNOWN, "unknown error after kill: %s", message);
 }
 
+static void run_deletion(struct deletion *deletion);
+
 static void on_killed(void *data, const GError *error)
 {
         struct killing *killing = data;
+        struct container *container = killing->container;
         if (error != NULL)
                 fail_kill(killing->call, error->message);
         else
                 call_reply_empty(killing->call);
-        container_unref(killing->container);
+        if (--container->n_kills == 0 && container->deletion != NULL)
+                run_deletion(container->deletion);
+        container_unref(container);
         g_free(killing);
 }
 
@@ -48,6 +53,7 @@ static void kill_by_runtime(struct container *container, struct rpc_call *call, 
 {
         struct killing *killing = g_new(struct killing, 1);
         *killing = (struct killing){container_ref(container), call};
+        container->n_kills++;
         g_autofree char *text = g_strdup_printf("%u", number);
         const char *one[] = {"kill", container->id, text, NULL};
         const char *every[] = {"kill", "--all", container->id, text, NULL};
@@ -87,7 +93,9 @@ void task_kill(struct rpc_call *call, void *data)
         if (process == NULL)
                 return;
         bool frozen = container->init.state == PROCESS_PAUSED || container->pausing;
-        if (process->exec_id == NULL && (request->all || (frozen && !process->reaped)))
+        if (container->deletion != NULL)
+                call_fail(call, ERROR_NOT_FOUND, "process already finished: not found");
+        else if (process->exec_id == NULL && (request->all || (frozen && !process->reaped)))
                 kill_by_runtime(container, call, request->signal, request->all);
         else
                 kill_process(process, call, request->signal);
@@ -199,18 +207,27 @@ static void on_deleted(void *data, const GError *job_error)
                 reply_deleted(deletion->call, &container->init);
                 forget_container(container);
         }
+        container->deletion = NULL;
         container_operation_done(container);
         deletion_free(deletion);
 }
 
-static void on_init_drained(void *data)
+static void run_deletion(struct deletion *deletion)
 {
-        struct deletion *deletion = data;
         struct container *container = deletion->container;
         struct oci_job job = {.args = (const char *[]){"delete", container->id, NULL}};
         g_autoptr(GError) error = NULL;
         if (!oci_run(&container->oci, &job, on_deleted, deletion, &error))
                 on_deleted(deletion, error);
+}
+
+// On cgroup v1, runtimes freeze what they kill, and refuse to delete what is frozen: one after the other.
+static void on_init_drained(void *data)
+{
+        struct deletion *deletion = data;
+        deletion->container->deletion = deletion;
+        if (deletion->container->n_kills == 0)
+                run_deletion(deletion);
 }
 
 static void drain_init(void *data)

@@ -13,6 +13,7 @@ import threading
 import pytest
 from harness import env, proc
 from harness.api import message, to_any
+from harness.runtimes import gated_runtime
 from harness.shim import (
     ALREADY_EXISTS,
     FAILED_PRECONDITION,
@@ -303,6 +304,31 @@ def test_processes_of_a_shared_pid_namespace_end_with_the_first(shims):
     assert task.wait() == 137
     proc.wait_until(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}")], 10)
     task.end()
+
+
+def test_kill_and_delete_do_not_meet_in_the_runtime(shims):
+    """On cgroup v1 runc freezes what it kills, and then does not delete it: "not stopped: paused"."""
+    done = shims.directory / "done"
+    gate, runtime = gated_runtime(shims.directory, "kill", shims.runtime)
+    runtime.write_text(runtime.read_text().replace("exec ", f'case " $* " in *" kill "*|*" delete "*) echo "$*" >>{done};; esac\nexec '))
+    shims.runtime = str(runtime)
+    task = shims.task(SLEEP)
+    task.start()
+    killing = task.send("Kill", signal=9, all=True)
+    with open(gate, "w", encoding="ascii") as opened:  # the runtime is at work
+        os.kill(task.pid, 9)
+        assert task.wait() == 137
+        deleting = task.send("Delete")
+        for _ in range(200):  # round trips, in which an early delete would show
+            assert task.state() == "STOPPED" and not done.exists()
+        with fails(NOT_FOUND, "process already finished"):
+            task.call("Kill", signal=9, all=True)
+        opened.write("\n")
+    with contextlib.suppress(Error):  # crun says that there is nothing to kill
+        task.connection.result(*killing)
+    assert task.connection.result(*deleting).exit_status == 137
+    assert [("kill" if "kill" in line.split() else "delete") for line in done.read_text().splitlines()] == ["kill", "delete"]
+    task.call("Shutdown")
 
 
 def test_kill_and_wrong_orders(shims):
