@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from conftest import best_ctr
 from harness import env, fetcher, images
+from harness.clients import PrivateSkiff
 
 pytestmark = pytest.mark.skipif(env.DAEMON != "skiffd", reason="containerd has no such program")
 
@@ -54,7 +54,7 @@ def resolve(command):
 
 @pytest.fixture
 def hostile(own_daemon, tmp_path):
-    """A ctr on a daemon whose skiff-fetch behaves as told."""
+    """A skiff on a daemon whose skiff-fetch behaves as told."""
 
     def start(misbehave):
         messages = str(pathlib.Path(fetcher.messages().__file__).parent)
@@ -62,13 +62,13 @@ def hostile(own_daemon, tmp_path):
         program.write_text(_PROGRAM.format(messages=messages, misbehave=misbehave))
         program.chmod(0o755)
         daemon = own_daemon(environment={"SKIFF_LIBEXEC": f"{tmp_path}:{env.libexec_path()}"})
-        return best_ctr(daemon)
+        return PrivateSkiff(daemon)
 
     return start
 
 
 def test_it_cannot_fill_the_disk(hostile):
-    ctr = hostile(f"""{_RESOLVE}
+    skiff = hostile(f"""{_RESOLVE}
 def get(command):
     os.set_blocking(fds[-1], True)
     for i in range(1000):
@@ -76,13 +76,13 @@ def get(command):
     os.close(fds.pop())
     control.sendall(pack(id=command.id, done=pb.Done(n_bytes=65536000)))
 """)
-    ctr("images", "pull", "--plain-http", "127.0.0.1:1/a:x").fails("is longer than 1000 bytes")
+    skiff("pull", "--plain-http", "127.0.0.1:1/a:x").fails("is longer than 1000 bytes")
 
 
 def test_it_cannot_ask_for_logins_without_end(hostile):
-    ctr = hostile("""
+    skiff = hostile("""
 def resolve(command):
     control.sendall(b"".join(pack(credentials=pb.CredentialsRequest(host=f"h{i}")) for i in range(2000)))
     control.sendall(pack(id=command.id, error=pb.Error(code=2, message="asked enough")))
 """)
-    ctr("images", "pull", "--plain-http", "127.0.0.1:1/a:x").fails("skiff-fetch sent a malformed reply")
+    skiff("pull", "--plain-http", "127.0.0.1:1/a:x").fails("skiff-fetch sent a malformed reply")

@@ -10,7 +10,6 @@ import time
 
 import grpc
 import pytest
-from conftest import best_ctr
 
 from harness import env, images, proc
 from harness.api import Api, fails
@@ -263,7 +262,7 @@ def test_images_of_another_architecture_are_unpacked_unless_checked(own_daemon, 
     image = images.Image([images.tar([entry("f", data="x")])], arch=other)
     archive = images.oci_archive(image, tmp_path / "a.tar", "example.com/other:1")
     daemon = own_daemon(more_config=TRANSFER + f"check_platform_supported = {str(strict).lower()}\n")
-    best_ctr(daemon)("images", "import", "--platform", f"linux/{other}", archive)
+    PrivateSkiff(daemon)("import", "--platform", f"linux/{other}", archive)
     with Api(daemon) as api:
         found = [i for answer in api.snapshots.List(snapshotter="overlayfs") for i in answer.info]
         assert len(found) == (0 if strict else 1)
