@@ -331,6 +331,22 @@ def test_kill_and_delete_do_not_meet_in_the_runtime(shims):
     task.call("Shutdown")
 
 
+@pytest.mark.slow
+def test_a_kill_that_hangs_does_not_keep_the_container(shims):
+    gate, runtime = gated_runtime(shims.directory, "kill", shims.runtime)
+    shims.runtime = str(runtime)
+    task = shims.task(SLEEP)
+    task.start()
+    killing = task.send("Kill", signal=9, all=True)
+    with open(gate, "w", encoding="ascii"):  # the runtime is at work, and stays so
+        os.kill(task.pid, 9)
+        assert task.wait() == 137
+        assert task.delete().exit_status == 137
+        with fails(UNKNOWN, "did not terminate successfully: signal: Killed"):
+            task.connection.result(*killing)
+    task.call("Shutdown")
+
+
 def test_kill_and_wrong_orders(shims):
     task = shims.task(SLEEP)
     with fails(UNKNOWN, "cannot pause task in created state"):
