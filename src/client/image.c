@@ -75,20 +75,22 @@ struct skiff_images *skiff_images_list(struct skiff_client *client, struct skiff
         return list_new(g_steal_pointer(&arena), response->images, response->n_images);
 }
 
+static Images__Image *read_image(struct skiff_client *client, const char *name, struct arena *arena, GError **error)
+{
+        Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
+        request.name = (char *)name;
+        const Images__GetImageResponse *response =
+                client_call(client, CLIENT_METHOD(SERVICE, "Get", images__get_image_response), &request, arena, error);
+        if (response != NULL && response->image == NULL)
+                error_fail(error, ERROR_INTERNAL, "image \"%s\": empty answer", name);
+        return response != NULL ? response->image : NULL;
+}
+
 struct skiff_images *skiff_image_get(struct skiff_client *client, const char *name, struct skiff_error **error)
 {
         AUTO(arena) arena = arena_new();
-        Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
-        request.name = (char *)name;
-        const Images__GetImageResponse *response = client_call(
-                client, CLIENT_METHOD(SERVICE, "Get", images__get_image_response), &request, arena, inner(error));
-        if (response == NULL)
-                return NULL;
-        if (response->image == NULL) {
-                error_fail(inner(error), ERROR_INTERNAL, "image \"%s\": empty answer", name);
-                return NULL;
-        }
-        return list_new(g_steal_pointer(&arena), &response->image, 1);
+        Images__Image *image = read_image(client, name, arena, inner(error));
+        return image != NULL ? list_new(g_steal_pointer(&arena), &image, 1) : NULL;
 }
 
 size_t skiff_images_count(const struct skiff_images *list)
@@ -148,15 +150,10 @@ bool skiff_image_tag(
         struct skiff_client *client, const char *name, const char *new_name, bool force, struct skiff_error **error)
 {
         AUTO(arena) arena = arena_new();
-        Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
-        request.name = (char *)name;
-        const Images__GetImageResponse *response = client_call(
-                client, CLIENT_METHOD(SERVICE, "Get", images__get_image_response), &request, arena, inner(error));
-        if (response == NULL)
+        const Images__Image *image = read_image(client, name, arena, inner(error));
+        if (image == NULL)
                 return false;
-        if (response->image == NULL)
-                return error_fail(inner(error), ERROR_INTERNAL, "image \"%s\": empty answer", name);
-        Images__Image record = *response->image;
+        Images__Image record = *image;
         record.name = (char *)new_name;
         record.created_at = record.updated_at = NULL;
         GError *failure = NULL;
