@@ -100,7 +100,7 @@ def test_the_socket_is_roots_or_a_groups(own_daemon):
 
 def a_commit_answers_before_the_sync(daemon, tries):
     """Whether after one of so many commits the record says that the disk has not got it yet."""
-    with Api(daemon) as api, sqlite3.connect(next(daemon.root.rglob("metadata.sqlite"))) as db:
+    with Api(daemon) as api, sqlite3.connect(daemon.database) as db:
         for i in range(tries):
             api.snapshots.Prepare(snapshotter="overlayfs", key=f"k{i}", labels={"containerd.io/gc.root": "1"})
             api.snapshots.Commit(snapshotter="overlayfs", key=f"k{i}", name=f"c{i}", labels={"containerd.io/gc.root": "1"})

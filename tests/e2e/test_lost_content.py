@@ -25,7 +25,7 @@ def imported(own_daemon, tmp_path):
 
 
 def database(daemon):
-    return sqlite3.connect(next(daemon.root.rglob("*.sqlite")))
+    return sqlite3.connect(daemon.database)
 
 
 def rows(daemon):
@@ -72,8 +72,7 @@ def test_layers_that_were_not_on_disk_are_unpacked_again(imported, tmp_path):
 def test_layers_whose_blobs_are_gone_too_are_refused(imported, tmp_path):
     daemon, skiff = imported
     lose(daemon)
-    digest = rows(daemon)[0][2].removeprefix("sha256:")
-    next(daemon.root.rglob(f"blobs/sha256/{digest}")).unlink()
+    daemon.blob(rows(daemon)[0][2]).unlink()
     daemon.start()
     got = skiff("run", "--rm", IMAGE, "true")
     assert got.code != 0 and "was lost when the machine went down" in got.err

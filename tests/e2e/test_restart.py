@@ -167,7 +167,7 @@ def test_killed_in_the_middle_of_a_pull(own_daemon, plain_registry):
 def stored_exits(daemon):
     """Of a daemon that does not run: container and status of each exit in its store. One may be there twice: a shim
     sends again what it got no answer for."""
-    with contextlib.closing(sqlite3.connect(daemon.root / "io.containerd.metadata.v1.bolt" / "metadata.sqlite")) as store:
+    with contextlib.closing(sqlite3.connect(daemon.database)) as store:
         rows = store.execute("SELECT value FROM events WHERE topic = '/tasks/exit' ORDER BY cursor").fetchall()
     exits = [message("containerd.events.TaskExit").FromString(value) for (value,) in rows]
     return {(e.container_id, e.id, e.exit_status) for e in exits}

@@ -24,12 +24,8 @@ def imported(own_daemon, tmp_path):
     return daemon, skiff
 
 
-def database(daemon):
-    return next(daemon.root.rglob("metadata.sqlite"))
-
-
 def select(daemon, sql):
-    with sqlite3.connect(database(daemon)) as db:
+    with sqlite3.connect(daemon.database) as db:
         return db.execute(sql).fetchall()
 
 
@@ -38,10 +34,6 @@ def layers(daemon):
     sql = "SELECT directory, blob, synced FROM snapshots WHERE kind = 3 ORDER BY number"
     proc.wait_until(lambda: all(row[2] for row in select(daemon, sql)), 30, "the background sync")
     return [(pathlib.Path(row[0]), row[1]) for row in select(daemon, sql)]
-
-
-def blob(daemon, digest):
-    return daemon.root / "io.containerd.content.v1.content/blobs/sha256" / digest.removeprefix("sha256:")
 
 
 def end(daemon, how):
@@ -107,10 +99,10 @@ def test_both_sides_are_compared_at_each_start(imported, how):
     end(daemon, how)
     (base.parent / "4711" / "fs").mkdir(parents=True)
     (daemon.root / "io.containerd.content.v1.content/ingest/stray").mkdir()
-    stray = blob(daemon, "sha256:" + "0" * 64)
+    stray = daemon.blob("sha256:" + "0" * 64)
     stray.write_bytes(b"nobody's")
     base.rename(daemon.dir / "taken")
-    blob(daemon, top_blob).unlink()
+    daemon.blob(top_blob).unlink()
     log = start(daemon)
     wait_for(log, "unpacked again what was not on disk")
     assert sorted(p.name for p in (base / "fs").iterdir()) == names
@@ -125,10 +117,10 @@ def test_lost_bytes_come_back_with_the_next_import(imported, tmp_path):
     daemon, skiff = imported
     digests = {digest for _, digest in layers(daemon)}
     for digest in digests:
-        blob(daemon, digest).unlink()
+        daemon.blob(digest).unlink()
     skiff("import", "-q", tmp_path / "image.tar").ok()
     for digest in digests:
-        assert images.digest(blob(daemon, digest).read_bytes()) == digest
+        assert images.digest(daemon.blob(digest).read_bytes()) == digest
 
 
 def test_lost_bytes_come_back_with_the_next_pull(own_daemon, plain_registry):
@@ -139,14 +131,14 @@ def test_lost_bytes_come_back_with_the_next_pull(own_daemon, plain_registry):
     skiff("pull", "-q", "--plain-http", ref).ok()
     parts = [*image.blobs, *image.manifests]
     for part in parts:
-        blob(daemon, part.digest).unlink()
+        daemon.blob(part.digest).unlink()
     # A layer that is unpacked is not asked for.
     skiff("pull", "-q", "--plain-http", ref).ok()
-    assert {p.digest for p in parts if not blob(daemon, p.digest).exists()} == {p.digest for p in image.layers}
+    assert {p.digest for p in parts if not daemon.blob(p.digest).exists()} == {p.digest for p in image.layers}
     skiff("rmi", "--sync", ref).ok()
     skiff("pull", "-q", "--plain-http", ref).ok()
     for part in parts:
-        assert blob(daemon, part.digest).read_bytes() == part.data
+        assert daemon.blob(part.digest).read_bytes() == part.data
 
 
 def test_damaged_content_is_taken_away_and_comes_back(imported, tmp_path):
@@ -154,13 +146,13 @@ def test_damaged_content_is_taken_away_and_comes_back(imported, tmp_path):
     daemon, skiff = imported
     short, altered = (digest for _, digest in layers(daemon))
     daemon.kill()
-    data = blob(daemon, altered).read_bytes()
-    blob(daemon, altered).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    blob(daemon, short).write_bytes(blob(daemon, short).read_bytes()[:-1])
+    data = daemon.blob(altered).read_bytes()
+    daemon.blob(altered).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    daemon.blob(short).write_bytes(daemon.blob(short).read_bytes()[:-1])
     log = start(daemon)
     assert short in wait_for(log, "content is damaged and was taken away")
     assert "damaged=1" in wait_for(log, CHECKED)
-    assert not blob(daemon, short).exists() and blob(daemon, altered).exists()
+    assert not daemon.blob(short).exists() and daemon.blob(altered).exists()
 
     daemon.kill()
     machine_went_down(daemon)
@@ -169,20 +161,20 @@ def test_damaged_content_is_taken_away_and_comes_back(imported, tmp_path):
     assert "damaged=1" in wait_for(log, CHECKED) and "the machine went down" in log()
     skiff("import", "-q", tmp_path / "image.tar").ok()
     for digest in (short, altered):
-        assert images.digest(blob(daemon, digest).read_bytes()) == digest
+        assert images.digest(daemon.blob(digest).read_bytes()) == digest
 
 
 def test_damaged_metadata_is_told_of_at_each_start(imported):
     """What cannot be repaired stays a finding until it is mended, clean stops or not."""
     daemon, _ = imported
     daemon.kill()
-    with sqlite3.connect(database(daemon)) as db:
+    with sqlite3.connect(daemon.database) as db:
         db.execute("INSERT INTO lease_resources VALUES ('default', 'gone', 'content', 'sha256:aa')")
     for _ in range(2):
         log = start(daemon)
         assert "lease gone of default holds things and has no record" in wait_for(log, "the metadata is not sound")
         daemon.stop()
-    with sqlite3.connect(database(daemon)) as db:
+    with sqlite3.connect(daemon.database) as db:
         db.execute("DELETE FROM lease_resources WHERE lease = 'gone'")
     log = start(daemon)
     wait_for(log, CHECKED)

@@ -68,7 +68,7 @@ def test_upper_layers_are_unpacked_while_lower_ones_are_still_on_their_way(own_d
     daemon = own_daemon()
     child = PrivateSkiff(daemon).start("pull", "-q", "--plain-http", registry.put(image, "early"))
     try:
-        proc.wait_until(lambda: list(daemon.root.rglob("snapshots/*/fs/d/sub/two")), 20, "the third layer's file")
+        proc.wait_until(lambda: daemon.snapshots("fs/d/sub/two"), 20, "the third layer's file")
         with Api(daemon, daemon.namespace) as api:
             kinds = [i.kind for answer in api.snapshots.List(snapshotter="overlayfs") for i in answer.info]
         assert kinds and set(kinds) == {2}  # active: nothing is committed before what is below it

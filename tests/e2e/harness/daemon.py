@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private daemon: root, state, socket and log in a directory of its own; skiffd, or containerd for the comparison."""
 
+import glob
 import os
 import secrets
 import pathlib
@@ -93,6 +94,18 @@ class Daemon:
             except OSError:
                 return False
         return True
+
+    # Paths are composed, never searched for: what a daemon works on comes and goes under a search.
+    @property
+    def database(self):
+        return self.root / "io.containerd.metadata.v1.bolt" / "metadata.sqlite"
+
+    def blob(self, digest):
+        return self.root / "io.containerd.content.v1.content" / "blobs" / digest.replace(":", "/")
+
+    def snapshots(self, pattern):
+        """What matches it below the overlay snapshots' directories."""
+        return glob.glob(str(self.root / "io.containerd.snapshotter.v1.overlayfs" / "snapshots" / "*" / pattern))
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
