@@ -116,14 +116,14 @@ leave_cgroup_root() {
   for c in $wanted; do echo "$c" >$root/cgroup.subtree_control 2>/dev/null || true; done
 }
 
-# Hierarchies of cgroup v1 that the kernel has and nobody mounted: crun asks for all of them. In a private mount namespace.
+# Hierarchies of cgroup v1 that the kernel has and nobody mounted. crun asks for all of them, and refuses a machine where
+# one is left to cgroup v2. In a private mount namespace.
 mount_missing_hierarchies() {
   local name number groups enabled top=/sys/fs/cgroup
   [ "$(stat -f -c %T $top 2>/dev/null)" = tmpfs ] || return 0
   while read -r name number groups enabled; do
     [ "$enabled" = 1 ] || continue
     awk '{ print $5, $NF }' /proc/self/mountinfo | grep -Eq "^$top/[^ ]* ([^ ]*,)?$name(,|\$)" && continue
-    grep -qw "$name" $top/cgroup.controllers $top/unified/cgroup.controllers 2>/dev/null && continue
     mkdir -p "$top/$name" 2>/dev/null && mount -t cgroup -o "$name" "$name" "$top/$name" 2>/dev/null || true
   done < <(grep -v '^#' /proc/cgroups)
 }
