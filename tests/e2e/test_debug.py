@@ -102,11 +102,8 @@ def test_a_pull_from_a_silent_registry_names_it(daemon):
 
 def test_others_than_root_and_the_owner_may_not_ask(daemon):
     def status(uid):
-        os.seteuid(uid)  # the kernel notes who connects
-        try:
+        with proc.effective_user(uid):  # the kernel notes who connects
             connection = Connection(daemon)
-        finally:
-            os.seteuid(0)
         with connection:
             connection.call(1, "/skiff.v1.Debug/ListCalls")
             return connection.ended(1)[1]

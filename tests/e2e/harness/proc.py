@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: the test process is the subreaper of everything that it starts, so nothing can escape the count."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import threading
 import time
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 2, 36
 _lock = threading.RLock()
 _ours = set()
 
@@ -17,6 +18,19 @@ def become_subreaper():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+@contextlib.contextmanager
+def effective_user(uid):
+    """As another user for a while. It makes the kernel forget that we end with our parent (scripts/lib.sh, exec_private)."""
+    libc, number = ctypes.CDLL(None), ctypes.c_int()
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        libc.prctl(_PR_SET_PDEATHSIG, number.value, 0, 0, 0)
 
 
 def spawn(argv, **options):
