@@ -35,10 +35,7 @@ def note(what, containerd, skiff, unit, more_is_better=False):
 
 
 def start(kind):
-    env.DAEMON = kind
-    daemon = Daemon()
-    daemon.kind = kind
-    return daemon.start()
+    return Daemon(kind=kind).start()
 
 
 def in_turns(daemons, count, work):
@@ -177,7 +174,6 @@ def main():
         print(f"{'gzip -dc | tar x of the same layers':<58} {'':>9} {took:>9.1f} ms", flush=True)
     finally:
         for d in daemons:
-            env.DAEMON = d.kind
             d.destroy()
         if server:
             server.stop()

@@ -57,23 +57,6 @@ def test_user_of_the_workers(own_daemon, plain_registry):
         assert finish(pull)[0] == 0
 
 
-@pytest.mark.skipif(not (env.GO_BIN / "containerd-shim-runc-v2").exists(), reason="no containerd-shim-runc-v2 (scripts/peers all)")
-def test_the_shim_of_containerd(own_daemon, archive):
-    """Where the configuration says so, containerd's own shim runs what asks for it, as it would under containerd."""
-    daemon = own_daemon(more_config='[plugins."io.containerd.runtime.v2.task"]\nreplace_runc_shim = false\n')
-    ctr = best_ctr(daemon)
-    ctr("images", "import", archive).ok()
-    ctr("run", "-d", IMAGE, "c1", "sleep", "1000").ok()
-    try:
-        pid = int(ctr("tasks", "ls").ok().rows[0][1])
-        assert "containerd-shim-runc-v2" in proc.cmdline(proc.stat(pid)[2])
-        assert ctr("tasks", "exec", "--exec-id", "x", "c1", "echo", "here").ok().out == "here\n"
-    finally:
-        ctr("tasks", "delete", "-f", "c1")
-        ctr("containers", "rm", "c1")
-    assert ctr("run", "--rm", IMAGE, "c2", "sh", "-c", "echo out; exit 3").code == 3
-
-
 def test_environment_and_sockets_of_shims(own_daemon, archive, tmp_path):
     settings = f'[plugins."io.containerd.runtime.v2.task"]\nenv = ["SHIM_TEST=here"]\nsocket_dir = "{tmp_path}/sockets"\n'
     daemon = own_daemon(more_config=settings)

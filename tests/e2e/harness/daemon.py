@@ -31,8 +31,9 @@ def overlay_works_on(directory):
 class Daemon:
     count = 0
 
-    def __init__(self, more_config="", environment=None, base=None, directory=None):
+    def __init__(self, more_config="", environment=None, base=None, directory=None, kind=env.DAEMON):
         Daemon.count += 1
+        self.kind = kind
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="skiff-e2e-", dir=base))
         self.tmpfs = False
         if not overlay_works_on(self.dir):
@@ -72,7 +73,7 @@ class Daemon:
         options = "--config {0}/config.toml --root {0}/root --state {0}/state --address {0}/d.sock --log-level debug"
         with open(self.log_path, "ab") as log:
             self.child = proc.spawn(
-                [env.daemon_program(), *options.format(self.dir).split()],
+                [env.daemon_program(self.kind), *options.format(self.dir).split()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -45,8 +45,8 @@ def libexec_path():
     return ":".join(str(BUILD / "src" / d) for d in ("shim", "fetch", "unpack"))
 
 
-def daemon_program():
-    if DAEMON == "containerd":
+def daemon_program(kind=DAEMON):
+    if kind == "containerd":
         path = GO_BIN / "containerd"
         return path if path.exists() else None
     return skiff_program("skiffd")
