@@ -6,7 +6,7 @@
 #include "core/fetcher.h"
 
 #include "base/digest.h"
-#include "base/fd.h"
+#include "base/message.h"
 #include "core/worker.h"
 
 #include <string.h>
@@ -49,19 +49,18 @@ static bool malformed(GError **error)
 static bool check_resolved(const Fetch__Resolved *resolved, GError **error)
 {
         bool good = digest_parse(resolved->digest, NULL, NULL) && resolved->size >= 0 &&
-                    strlen(resolved->media_type) <= MAX_MEDIA_TYPE_BYTES &&
-                    g_utf8_validate(resolved->media_type, -1, NULL);
+                    strlen(resolved->media_type) <= MAX_MEDIA_TYPE_BYTES;
         return good || malformed(error);
 }
 
 static bool ask_credentials(struct fetcher *fetcher, const Fetch__CredentialsRequest *request, GError **error)
 {
         if (fetcher->handler.on_credentials == NULL || fetcher->n_questions == MAX_QUESTIONS ||
-                request->n_www_authenticate > MAX_CHALLENGES || !g_utf8_validate(request->host, -1, NULL))
+                request->n_www_authenticate > MAX_CHALLENGES)
                 return malformed(error);
-        g_autoptr(GPtrArray) challenges = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GPtrArray) challenges = g_ptr_array_new();
         for (size_t i = 0; i < request->n_www_authenticate; i++)
-                g_ptr_array_add(challenges, g_utf8_make_valid(request->www_authenticate[i], -1));
+                g_ptr_array_add(challenges, request->www_authenticate[i]);
         g_ptr_array_add(challenges, NULL);
         fetcher->n_questions++;
         fetcher->handler.on_credentials(fetcher->data, request->host, (const char *const *)challenges->pdata);
@@ -83,10 +82,9 @@ static bool take_reply(struct fetcher *fetcher, const Fetch__Reply *reply, GErro
         g_hash_table_steal(fetcher->calls, &reply->id);
         if (reply->error != NULL) {
                 g_autoptr(GError) failure = NULL;
-                g_autofree char *text = g_utf8_make_valid(reply->error->message, -1);
                 int code = reply->error->code;
                 bool known = code >= ERROR_CANCELED && code <= ERROR_UNAUTHENTICATED;
-                error_fail(&failure, known ? (enum error_code)code : ERROR_UNKNOWN, "%s", text);
+                error_fail(&failure, known ? (enum error_code)code : ERROR_UNKNOWN, "%s", reply->error->message);
                 call_fail(fetcher, call, failure);
         } else if (wants_resolved) {
                 call->resolved(call->data, reply->resolved, NULL);
@@ -100,12 +98,10 @@ static bool take_reply(struct fetcher *fetcher, const Fetch__Reply *reply, GErro
 static bool on_record(void *data, const uint8_t *bytes, size_t n_bytes, GError **error)
 {
         struct fetcher *fetcher = data;
-        Fetch__Reply *reply = fetch__reply__unpack(NULL, n_bytes, bytes);
-        if (reply == NULL)
-                return malformed(error);
-        bool good = take_reply(fetcher, reply, error);
-        fetch__reply__free_unpacked(reply, NULL);
-        return good;
+        AUTO(arena) arena = arena_new();
+        const Fetch__Reply *reply =
+                (const Fetch__Reply *)message_decode(&fetch__reply__descriptor, bytes, n_bytes, arena, NULL);
+        return reply != NULL ? take_reply(fetcher, reply, error) : malformed(error);
 }
 
 static void on_end(void *data, const GError *reason)

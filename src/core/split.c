@@ -5,6 +5,7 @@
 #include "core/unpacker_private.h"
 
 #include "base/fd.h"
+#include "base/message.h"
 #include "core/pump.h"
 
 #include <fcntl.h>
@@ -59,8 +60,8 @@ void split_unref(struct split *split)
 static bool begin_file(struct split *split, GError **error)
 {
         AUTO(arena) arena = arena_new();
-        const Worker__ArchiveFile *file =
-                worker__archive_file__unpack(arena_allocator(arena), split->n_record, split->record);
+        const Worker__ArchiveFile *file = (const Worker__ArchiveFile *)message_decode(
+                &worker__archive_file__descriptor, split->record, split->n_record, arena, NULL);
         if (file == NULL || file->name.len == 0 || memchr(file->name.data, 0, file->name.len) != NULL ||
                 file->size > INT64_MAX)
                 return error_fail(error, ERROR_INTERNAL, "split: malformed answer");

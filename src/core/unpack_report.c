@@ -6,6 +6,7 @@
 #include "core/unpacker_private.h"
 
 #include "base/fd.h"
+#include "base/message.h"
 #include "sys/files.h"
 
 #include <errno.h>
@@ -22,13 +23,13 @@
 enum { MAX_REPORT_BYTES = 64 * 1024 * 1024, MAX_ATTRIBUTE_LIST = 64 * 1024 };
 
 struct unpack_report {
-        GPtrArray *parts; // of Worker__Reported
+        GPtrArray *parts; // of GBytes: Worker__Reported as it came, many times as large once it is decoded
         size_t n_bytes;
 };
 
 static void free_part(void *part)
 {
-        worker__reported__free_unpacked(part, NULL);
+        g_bytes_unref(part);
 }
 
 struct unpack_report *unpack_report_new(void)
@@ -85,9 +86,9 @@ bool unpack_report_add(struct unpack_report *report, const Worker__Reported *par
                 return error_fail(error, ERROR_RESOURCE_EXHAUSTED, "untar: the layer needs too much help");
         if (!part_is_fine(part))
                 return error_fail(error, ERROR_INVALID_ARGUMENT, "untar: malformed report");
-        g_autofree uint8_t *packed = g_malloc(n_bytes + 1);
+        uint8_t *packed = g_malloc(n_bytes + 1);
         worker__reported__pack(part, packed);
-        g_ptr_array_add(report->parts, worker__reported__unpack(NULL, n_bytes, packed));
+        g_ptr_array_add(report->parts, g_bytes_new_take(packed, n_bytes));
         return true;
 }
 
@@ -279,9 +280,14 @@ static bool make_device(const struct directories *directories, const Worker__Dev
         return true;
 }
 
-static bool apply_part(const struct directories *directories, const Worker__Reported *part, GError **error)
+static bool apply_part(const struct directories *directories, GBytes *bytes, GError **error)
 {
-        bool good = true;
+        AUTO(arena) arena = arena_new();
+        size_t n_bytes;
+        const uint8_t *packed = g_bytes_get_data(bytes, &n_bytes);
+        const Worker__Reported *part =
+                (const Worker__Reported *)message_decode(&worker__reported__descriptor, packed, n_bytes, arena, error);
+        bool good = part != NULL;
         for (size_t i = 0; good && i < part->n_devices; i++)
                 good = make_device(directories, part->devices[i], error);
         for (size_t i = 0; good && i < part->n_opaque_paths; i++)

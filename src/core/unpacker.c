@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/unpacker_private.h"
 
+#include "base/message.h"
 #include "sys/namespace.h"
 
 #include <sched.h>
@@ -71,10 +72,10 @@ struct worker *unpacker_launch(struct unpacker *unpacker, const struct unpacker_
 
 const Worker__Answer *unpacker_decode(const uint8_t *bytes, size_t n_bytes, struct arena *arena, GError **error)
 {
-        Worker__Answer *answer = worker__answer__unpack(arena_allocator(arena), n_bytes, bytes);
+        const ProtobufCMessage *answer = message_decode(&worker__answer__descriptor, bytes, n_bytes, arena, error);
         if (answer == NULL)
-                error_fail(error, ERROR_INTERNAL, "skiff-unpack: malformed answer");
-        return answer;
+                g_prefix_error(error, "skiff-unpack: malformed answer: ");
+        return (const Worker__Answer *)answer;
 }
 
 GError *unpacker_failure(const Worker__Failure *failure, const char *job)

@@ -26,7 +26,7 @@ struct unpacker_job {
 struct worker *unpacker_launch(struct unpacker *unpacker, const struct unpacker_job *job,
         const struct worker_handler *handler, void *data, GError **error);
 
-// Decodes a record; INTERNAL if it is none. The answer lives in arena.
+// Decodes a record, with the errors of message_decode. The answer lives in arena.
 const Worker__Answer *unpacker_decode(const uint8_t *bytes, size_t n_bytes, struct arena *arena, GError **error);
 // The error that a failure record carries, with a code of our range and a text of bounded length.
 GError *unpacker_failure(const Worker__Failure *failure, const char *job);

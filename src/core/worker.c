@@ -2,8 +2,8 @@
 //
 // The socket, the pidfd and the timer belong to the loop's thread; what comes in is carried over to the strand, where
 // the handler runs. The end is reached when the process was reaped and its socket has been read empty: on_end is then
-// the strand's last job, and the loop's reference goes with it. While many records wait for the handler, the socket is
-// not read.
+// the strand's last job, and the loop's reference goes with it. While much waits for the handler, the socket is not
+// read.
 #include "core/worker.h"
 
 #include "base/fd.h"
@@ -18,7 +18,12 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { MAX_RECORD_BYTES = 1024 * 1024, MAX_WAITING_RECORDS = 64, NOBODYS_UID = 64000 };
+enum {
+        MAX_RECORD_BYTES = 1024 * 1024,
+        MAX_WAITING_RECORDS = 64,
+        MAX_WAITING_BYTES = 4 * 1024 * 1024, // and one record more
+        NOBODYS_UID = 64000
+};
 
 struct worker {
         atomic_int references;
@@ -40,8 +45,12 @@ struct worker {
         bool reaped, half_closed, half_close_wanted;
         int status;
         GError *reason; // why it was killed
+        // The strand:
+        GError *refusal; // on_record's; the worker may have ended by itself since
         // Both:
         atomic_uint waiting_records;
+        atomic_size_t waiting_bytes;
+        atomic_bool choked; // not read until some of them are handled
         atomic_bool doomed; // no record is handled any more
 };
 
@@ -58,6 +67,7 @@ void worker_unref(struct worker *worker)
         strand_unref(worker->strand);
         cancel_unref(worker->cancel);
         g_clear_error(&worker->reason);
+        g_clear_error(&worker->refusal);
         g_free(worker->name);
         g_free(worker);
 }
@@ -136,26 +146,33 @@ struct delivery {
 
 static void read_on(void *data);
 
+static bool has_room(struct worker *worker)
+{
+        return atomic_load(&worker->waiting_records) < MAX_WAITING_RECORDS &&
+               atomic_load(&worker->waiting_bytes) < MAX_WAITING_BYTES;
+}
+
 static void deliver(void *data)
 {
         struct delivery *delivery = data;
         struct worker *worker = delivery->worker;
-        if (!atomic_load(&worker->doomed)) {
-                GError *error = NULL;
-                size_t n_bytes;
-                const uint8_t *bytes = g_bytes_get_data(delivery->bytes, &n_bytes);
-                if (!worker->handler.on_record(worker->data, bytes, n_bytes, &error))
-                        doom_take(worker, error);
-        }
+        size_t n_bytes;
+        const uint8_t *bytes = g_bytes_get_data(delivery->bytes, &n_bytes);
+        if (!atomic_load(&worker->doomed) && !worker->handler.on_record(worker->data, bytes, n_bytes, &worker->refusal))
+                doom_take(worker, g_error_copy(worker->refusal));
         g_bytes_unref(delivery->bytes);
         g_free(delivery);
-        if (atomic_fetch_sub(&worker->waiting_records, 1) == MAX_WAITING_RECORDS)
+        atomic_fetch_sub(&worker->waiting_records, 1);
+        atomic_fetch_sub(&worker->waiting_bytes, n_bytes);
+        if (has_room(worker) && atomic_exchange(&worker->choked, false))
                 loop_post(worker->loop, read_on, worker_ref(worker));
         worker_unref(worker);
 }
 
 static GError *final_error(const struct worker *worker)
 {
+        if (worker->refusal != NULL)
+                return g_error_copy(worker->refusal);
         if (worker->reason != NULL)
                 return g_error_copy(worker->reason);
         if (WIFSIGNALED(worker->status))
@@ -197,7 +214,12 @@ static void close_socket(struct worker *worker)
 
 static void update_watch(struct worker *worker)
 {
-        int events = atomic_load(&worker->waiting_records) < MAX_WAITING_RECORDS ? UV_READABLE : 0;
+        // Marked first and looked at again, so that the strand cannot make room in between unseen.
+        atomic_store(&worker->choked, true);
+        bool room = has_room(worker);
+        if (room)
+                atomic_store(&worker->choked, false);
+        int events = room ? UV_READABLE : 0;
         if (records_has_unsent(worker->records))
                 events |= UV_WRITABLE;
         loop_watch_change(worker->socket_watch, events);
@@ -215,7 +237,7 @@ static void flush(struct worker *worker)
 
 static void receive(struct worker *worker)
 {
-        while (atomic_load(&worker->waiting_records) < MAX_WAITING_RECORDS) {
+        while (has_room(worker)) {
                 const uint8_t *bytes;
                 size_t n_bytes;
                 fd_auto int fd = -1;
@@ -232,6 +254,7 @@ static void receive(struct worker *worker)
                 struct delivery *delivery = g_new(struct delivery, 1);
                 *delivery = (struct delivery){worker_ref(worker), g_bytes_new(bytes, n_bytes), -1};
                 atomic_fetch_add(&worker->waiting_records, 1);
+                atomic_fetch_add(&worker->waiting_bytes, n_bytes);
                 strand_submit(worker->strand, deliver, delivery);
         }
 }

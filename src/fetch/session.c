@@ -104,9 +104,10 @@ static void on_resolved(void *data, const struct descriptor *descriptor, const G
         if (error != NULL) {
                 reply_error(command->session, command->id, error);
         } else {
+                g_autofree char *media_type = g_utf8_make_valid(descriptor->media_type, -1);
                 Fetch__Resolved resolved = FETCH__RESOLVED__INIT;
                 Fetch__Reply reply = FETCH__REPLY__INIT;
-                resolved.media_type = (char *)descriptor->media_type;
+                resolved.media_type = media_type;
                 resolved.digest = (char *)descriptor->digest;
                 resolved.size = descriptor->size;
                 reply.id = command->id;
@@ -168,11 +169,14 @@ static void ask(
         g_array_append_val(questions, question);
         if (!first)
                 return;
+        g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free); // headers may hold any bytes
+        for (; *challenges != NULL; challenges++)
+                g_ptr_array_add(texts, g_utf8_make_valid(*challenges, -1));
         Fetch__CredentialsRequest request = FETCH__CREDENTIALS_REQUEST__INIT;
         Fetch__Reply reply = FETCH__REPLY__INIT;
         request.host = (char *)host;
-        request.www_authenticate = (char **)challenges;
-        request.n_www_authenticate = g_strv_length((char **)challenges);
+        request.www_authenticate = (char **)texts->pdata;
+        request.n_www_authenticate = texts->len;
         reply.credentials = &request;
         send_reply(session, &reply);
 }

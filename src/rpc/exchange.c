@@ -252,6 +252,16 @@ void rpc_exchange_start_timer(struct rpc_exchange *exchange)
 
 // ---- the handler's side
 
+struct rpc_out *rpc_out_new(const ProtobufCMessage *message)
+{
+        size_t length = protobuf_c_message_get_packed_size(message);
+        struct rpc_out *out = g_malloc(sizeof *out + RPC_HEADER_ROOM + length);
+        out->next = NULL;
+        out->length = protobuf_c_message_pack(message, out->bytes + RPC_HEADER_ROOM);
+        g_assert(out->length == length);
+        return out;
+}
+
 // Under the lock.
 static void push_out(struct rpc_exchange *exchange, struct rpc_out *out)
 {

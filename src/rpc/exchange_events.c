@@ -6,6 +6,7 @@
 #include "rpc/internal.h"
 
 #include "base/clock.h"
+#include "base/message.h"
 
 #include <string.h>
 
@@ -161,7 +162,7 @@ bool rpc_exchange_decode(struct rpc_exchange *exchange, struct rpc_in *in, GErro
 {
         struct rpc_connection *connection = exchange->connection;
         in->arena = arena_new();
-        in->message = rpc_decode(exchange->incoming, in->bytes, in->length, in->arena, error);
+        in->message = message_decode(exchange->incoming, in->bytes, in->length, in->arena, error);
         if (in->message == NULL) {
                 bool request = exchange->kind == RPC_UNARY && connection->server != NULL;
                 g_prefix_error(error, request ? "grpc: error unmarshalling request: "

@@ -50,13 +50,6 @@ struct rpc_in {
         uint8_t bytes[];
 };
 
-// INTERNAL with Go's texts ("proto: cannot parse invalid wire-format data", "string field contains invalid UTF-8");
-// RESOURCE_EXHAUSTED if it would grow to many times its size. The result lives in arena.
-const ProtobufCMessage *rpc_decode(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes, size_t length,
-        struct arena *arena, GError **error);
-// How many bytes decoding may take for a message of that length.
-size_t rpc_decode_limit(size_t length);
-
 // ---- budgets: bytes received and not handled yet, per connection and for a whole server
 
 struct rpc_budget {

@@ -7,6 +7,7 @@
 #include "ttrpc/ttrpc.pb-c.h"
 
 #include "base/clock.h"
+#include "base/message.h"
 
 struct ttrpc_call {
         uint32_t id;
@@ -161,7 +162,7 @@ static void on_response(struct ttrpc_client *client, struct ttrpc_call *call, co
 {
         AUTO(arena) arena = arena_new();
         GError *error = NULL;
-        const Ttrpc__Response *response = (const Ttrpc__Response *)rpc_decode(
+        const Ttrpc__Response *response = (const Ttrpc__Response *)message_decode(
                 &ttrpc__response__descriptor, frame->data, frame->n_data, arena, &error);
         if (response == NULL) {
                 g_prefix_error(&error, "ttrpc: ");

@@ -3,6 +3,7 @@
 // The server side of ttrpc. A stream lives from its Request to its Response (or the closing Data frame); the protocol
 // knows no cancellation, so what else ends a call is its timeout or the end of the connection. Frames that are wrong
 // are answered on the id that they came with, in Go's words, and the connection goes on.
+#include "base/message.h"
 #include "rpc/internal.h"
 #include "rpc/ttrpc_wire.h"
 #include "ttrpc/ttrpc.pb-c.h"
@@ -83,7 +84,7 @@ static void send_end(struct ttrpc_server *server, const struct ttrpc_stream *str
         AUTO(arena) arena = arena_new();
         const ProtobufCMessage *detailed = exchange->details == NULL
                                                    ? NULL
-                                                   : rpc_decode(&google_rpc__status__descriptor, exchange->details,
+                                                   : message_decode(&google_rpc__status__descriptor, exchange->details,
                                                              exchange->details_length, arena, NULL);
         if (status != NULL && detailed != NULL) {
                 send_failure(server, stream->id, (const GoogleRpc__Status *)detailed);
@@ -149,7 +150,7 @@ static bool on_request(struct ttrpc_server *server, const struct ttrpc_frame *fr
         server->last_id = frame->stream;
         AUTO(arena) arena = arena_new();
         g_autoptr(GError) error = NULL;
-        const Ttrpc__Request *request = (const Ttrpc__Request *)rpc_decode(
+        const Ttrpc__Request *request = (const Ttrpc__Request *)message_decode(
                 &ttrpc__request__descriptor, frame->data, frame->n_data, arena, &error);
         if (request == NULL) {
                 g_prefix_error(&error, "unmarshal request error: ");

@@ -2,6 +2,7 @@
 //
 // Documents, import archives and new layers through jailed workers.
 #include "base/fd.h"
+#include "core/worker.h"
 #include "io/loop.h"
 #include "support.h"
 #include "unpack/tar_fixture.h"
@@ -167,6 +168,70 @@ static void inspects_documents_in_order(void)
         support_tear_down(&support);
 }
 
+// An unpacker whose workers were taken over: whatever they are asked, they write these bytes to descriptor fd.
+static struct unpacker *possessed(const struct support *support, int fd, const void *bytes, size_t n_bytes)
+{
+        g_autofree char *stream = g_build_filename(support->path, "stream", NULL);
+        g_autofree char *program = g_build_filename(support->path, "program", NULL);
+        g_autofree char *script = g_strdup_printf("#!/bin/sh\nexec /bin/cat '%s' >&%d\n", stream, fd);
+        g_assert_true(g_file_set_contents(stream, bytes, (gssize)n_bytes, NULL));
+        g_assert_true(g_file_set_contents_full(program, script, -1, 0, 0755, NULL));
+        struct unpacker_options options = {.loop = support->loop, .lanes = support->lanes, .program = program};
+        return unpacker_new(&options);
+}
+
+static void on_refused(void *data, const Worker__Document *document, const GError *error)
+{
+        struct support *support = data;
+        g_assert_null(document);
+        support->error = g_error_copy(error);
+        loop_stop(support->loop);
+}
+
+// The error that a document gets whose worker answers with this one.
+static void inspect_possessed(const Worker__Document *document, enum error_code expected)
+{
+        struct support support;
+        support_set_up(&support, false);
+        Worker__Answer answer = WORKER__ANSWER__INIT;
+        answer.answer_case = WORKER__ANSWER__ANSWER_DOCUMENT;
+        answer.document = (Worker__Document *)document;
+        uint32_t n_bytes = (uint32_t)worker__answer__get_packed_size(&answer);
+        g_autofree uint8_t *record = g_malloc(sizeof(n_bytes) + n_bytes);
+        memcpy(record, &(uint32_t){GUINT32_TO_LE(n_bytes)}, sizeof(n_bytes));
+        worker__answer__pack(&answer, record + sizeof(n_bytes));
+        struct unpacker *unpacker = possessed(&support, WORKER_CONTROL_FD, record, sizeof(n_bytes) + n_bytes);
+        struct inspector *inspector = inspector_new(unpacker, NULL, NULL);
+        inspector_inspect(inspector, "", "{}", 2, on_refused, &support);
+        loop_run(support.loop);
+        g_assert_error(support.error, SKIFF_ERROR, (int)expected);
+        inspector_free(inspector);
+        unpacker_unref(unpacker);
+        support_tear_down(&support);
+}
+
+// Two bytes each in the record, a hundred times as much in memory.
+static void lets_no_worker_fill_the_memory(void)
+{
+        static Worker__Descriptor empty = WORKER__DESCRIPTOR__INIT;
+        const size_t n = 5 * 1000 * 1000;
+        g_autofree Worker__Descriptor **manifests = g_new(Worker__Descriptor *, n);
+        for (size_t i = 0; i < n; i++)
+                manifests[i] = &empty;
+        Worker__Document document = WORKER__DOCUMENT__INIT;
+        document.manifests = manifests;
+        document.n_manifests = n;
+        inspect_possessed(&document, ERROR_RESOURCE_EXHAUSTED);
+}
+
+// One that is stored would make every client fail that reads it.
+static void takes_no_text_of_a_worker_that_is_not_utf8(void)
+{
+        Worker__Document document = WORKER__DOCUMENT__INIT;
+        document.media_type = (char *)"\xff";
+        inspect_possessed(&document, ERROR_INTERNAL);
+}
+
 // ---- archives
 
 static bool on_file(void *data, const char *name, uint64_t size, const char *compression, GError **error)
@@ -281,16 +346,10 @@ static void counts_the_files_of_a_worker_too(void)
         static const char record[] = "\3\0\0\0\012\1a"; // its length, and a name of one letter
         struct support support;
         support_set_up(&support, false);
-        g_autofree char *stream = g_build_filename(support.path, "stream", NULL);
-        g_autofree char *program = g_build_filename(support.path, "program", NULL);
-        g_autofree char *script = g_strdup_printf("#!/bin/sh\nexec /bin/cat '%s' >&5\n", stream);
         g_autoptr(GString) records = g_string_new(NULL);
         for (int i = 0; i < 100 * 1000 + 1; i++)
                 g_string_append_len(records, record, sizeof(record) - 1);
-        g_assert_true(g_file_set_contents(stream, records->str, (gssize)records->len, NULL));
-        g_assert_true(g_file_set_contents_full(program, script, -1, 0, 0755, NULL));
-        struct unpacker_options options = {.loop = support.loop, .lanes = support.lanes, .program = program};
-        struct unpacker *unpacker = unpacker_new(&options);
+        struct unpacker *unpacker = possessed(&support, WORKER_FIRST_FD + 1, records->str, records->len);
         fd_auto int fd = support_file("", 0);
         split_unref(split_start(unpacker, fd, NULL, &handler, &support));
         loop_run(support.loop);
@@ -308,6 +367,9 @@ int main(int argc, char **argv)
         g_test_add_func("/pack/packs_gzip", packs_gzip);
         g_test_add_func("/pack/packs_zstd", packs_zstd);
         g_test_add_func("/inspector/inspects_documents_in_order", inspects_documents_in_order);
+        g_test_add_func("/inspector/lets_no_worker_fill_the_memory", lets_no_worker_fill_the_memory);
+        g_test_add_func(
+                "/inspector/takes_no_text_of_a_worker_that_is_not_utf8", takes_no_text_of_a_worker_that_is_not_utf8);
         g_test_add_func("/split/splits_oci_layouts", splits_oci_layouts);
         g_test_add_func("/split/splits_docker_archives", splits_docker_archives);
         g_test_add_func("/split/refuses_what_is_no_image_archive", refuses_what_is_no_image_archive);

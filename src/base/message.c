@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Messages between bytes and protobuf-c's structs. Two things that protobuf-c leaves to its users: strings must be
-// UTF-8 (a Go peer refuses others, so must we), and a message of a few million empty sub-messages, two bytes each,
-// would become gigabytes of structs: the allocator refuses what goes past a limit that grows with the message.
-#include "rpc/internal.h"
+// Two things that protobuf-c leaves to its users: strings must be UTF-8 (a Go peer refuses others, so must we), and a
+// message of a few million empty sub-messages, two bytes each, would become gigabytes of structs: the allocator refuses
+// what goes past a limit that grows with the message.
+#include "base/message.h"
 
-#include <string.h>
-
-enum { DECODE_FACTOR = 16, DECODE_EXTRA_BYTES = 256 * 1024 };
+enum { GROWTH_FACTOR = 16, EXTRA_BYTES = 256 * 1024 };
 
 struct limited {
         struct arena *arena;
@@ -28,11 +26,6 @@ static void *limited_alloc(void *data, size_t size)
 
 static void limited_free(void *data, void *pointer)
 {
-}
-
-size_t rpc_decode_limit(size_t length)
-{
-        return length * DECODE_FACTOR + DECODE_EXTRA_BYTES;
 }
 
 static bool is_text(const char *text)
@@ -78,10 +71,10 @@ static bool strings_are_utf8(const ProtobufCMessage *message)
         return true;
 }
 
-const ProtobufCMessage *rpc_decode(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes, size_t length,
-        struct arena *arena, GError **error)
+const ProtobufCMessage *message_decode(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes,
+        size_t length, struct arena *arena, GError **error)
 {
-        struct limited limited = {arena, rpc_decode_limit(length), false};
+        struct limited limited = {arena, length * GROWTH_FACTOR + EXTRA_BYTES, false};
         ProtobufCAllocator allocator = {limited_alloc, limited_free, &limited};
         const ProtobufCMessage *message =
                 protobuf_c_message_unpack(descriptor, &allocator, length, length == 0 ? (const uint8_t *)"" : bytes);
@@ -94,14 +87,4 @@ const ProtobufCMessage *rpc_decode(const ProtobufCMessageDescriptor *descriptor,
         else
                 error_fail(error, ERROR_INTERNAL, "string field contains invalid UTF-8");
         return NULL;
-}
-
-struct rpc_out *rpc_out_new(const ProtobufCMessage *message)
-{
-        size_t length = protobuf_c_message_get_packed_size(message);
-        struct rpc_out *out = g_malloc(sizeof *out + RPC_HEADER_ROOM + length);
-        out->next = NULL;
-        out->length = protobuf_c_message_pack(message, out->bytes + RPC_HEADER_ROOM);
-        g_assert(out->length == length);
-        return out;
 }
