@@ -21,6 +21,7 @@
 #include "shim/server.h"
 #include "sys/cgroup.h"
 #include "sys/mounts.h"
+#include "sys/sealed_program.h"
 #include "sys/spawn.h"
 
 #include <fcntl.h>
@@ -230,8 +231,14 @@ static bool start_server(const struct start *start, GError **error)
                 return error_fail(error, ERROR_UNKNOWN, "read /proc/self/exe");
         const char *argv[] = {self, "-namespace", flags->namespace_, "-id", flags->id, "-address", grpc_address(start),
                 wants_debug(start) ? "-debug" : NULL, NULL};
-        struct spawn_fd fds[] = {{start->fd, SERVER_SOCKET_FD}};
-        struct spawn_options options = {.path = self, .argv = argv, .fds = fds, .n_fds = 1, .new_process_group = true};
+        struct spawn_fd fds[] = {{start->fd, SERVER_SOCKET_FD}, {SEALED_PROGRAM_FD, SEALED_PROGRAM_FD}};
+        struct spawn_options options = {
+                .path = self,
+                .argv = argv,
+                .fds = fds,
+                .n_fds = g_getenv(SEALED_PROGRAM_VARIABLE) != NULL ? 2 : 1,
+                .new_process_group = true,
+        };
         share_core();
         g_setenv("GLIBC_TUNABLES", SERVER_TUNABLES, false); // an administrator's own come first
         struct child child;

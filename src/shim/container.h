@@ -24,6 +24,7 @@ struct shim {
         struct publisher *publisher;
         char *namespace_;
         char *socket_directory; // of the shim's socket; short enough for more sockets
+        char *copied_runtime; // identity of the OCI runtime that descriptor SEALED_PROGRAM_FD is a copy of; NULL: none
         GHashTable *containers; // id to struct container
         bool stopping;
         void (*stop)(struct shim *shim); // ends the program, after what is queued is sent

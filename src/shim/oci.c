@@ -125,6 +125,7 @@ bool oci_run(const struct oci *oci, const struct oci_job *options, oci_done_fn d
         g_autoptr(GPtrArray) argv = command_line(oci, options->args);
         struct spawn_options spawn_options = {
                 .path = oci->binary,
+                .program_fd = oci->program_fd,
                 .argv = (const char *const *)argv->pdata,
                 .cwd = oci->bundle,
                 .fds = options->fds != NULL ? options->fds : fds,

@@ -14,10 +14,11 @@
 struct oci {
         struct loop *loop;
         struct reaper *reaper;
-        char *binary; // name or path
-        char *root;   // the runtime's state directory, one per namespace
-        char *log;    // its log file, in the bundle
-        char *bundle; // its working directory
+        char *binary;   // name or path
+        int program_fd; // a sealed copy of it that the daemon made; 0: none
+        char *root;     // the runtime's state directory, one per namespace
+        char *log;      // its log file, in the bundle
+        char *bundle;   // its working directory
         bool systemd_cgroup;
         bool container_ended; // its first process did: a job that takes long from now on is killed
 };

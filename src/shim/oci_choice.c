@@ -10,6 +10,7 @@
 #include "codec/json_scan.h"
 #include "codec/runtime_spec.h"
 #include "sys/cgroup.h"
+#include "sys/sealed_program.h"
 #include "sys/spawn.h"
 
 #include <fcntl.h>
@@ -88,12 +89,8 @@ static unsigned ask_newest_version(const char *binary)
 
 static char *cache_path(const char *binary, const char *cache_dir)
 {
-        g_autofree char *found = g_find_program_in_path(binary);
-        struct stat st;
-        if (cache_dir == NULL || found == NULL || stat(found, &st) < 0)
-                return NULL;
-        return g_strdup_printf("%s/oci-%lx-%lx-%lx.%09ld", cache_dir, (unsigned long)st.st_dev,
-                (unsigned long)st.st_ino, (unsigned long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+        g_autofree char *identity = cache_dir != NULL ? sealed_program_identity(binary) : NULL;
+        return identity != NULL ? g_strdup_printf("%s/oci-%s", cache_dir, identity) : NULL;
 }
 
 static bool read_cached(const char *path, unsigned *ret_version)

@@ -11,5 +11,5 @@
 char *oci_choose(char **ret_reason);
 
 // Rewrites ociVersion in bundle/config.json to 1.0.2 where the runtime knows only older versions than the spec's. What
-// a runtime knows is asked once per binary (device, inode, mtime) and kept in a file in cache_dir (NULL: asked anew).
+// a runtime knows is asked once per binary and kept in a file in cache_dir (NULL: asked anew).
 bool oci_adapt_spec(const char *binary, const char *bundle, const char *cache_dir, GError **error);

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "shim/container.h"
+#include "sys/sealed_program.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -149,11 +150,15 @@ bool server_run(const struct shim_flags *flags, GError **error)
         unsetenv("NOTIFY_SOCKET"); // the daemon's, not for the OCI runtime
         if (g_strcmp0(g_getenv("GLIBC_TUNABLES"), SERVER_TUNABLES) == 0)
                 unsetenv("GLIBC_TUNABLES"); // the shim's alone
+        const char *copied_runtime = g_getenv(SEALED_PROGRAM_VARIABLE);
+        if (copied_runtime != NULL && fcntl(SEALED_PROGRAM_FD, F_SETFD, FD_CLOEXEC) < 0)
+                copied_runtime = NULL;
         int fd = flags->socket != NULL ? listen_at(flags->socket, error) : SERVER_SOCKET_FD;
         if (fd < 0)
                 return false;
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-        struct server server = {.signal_fd = -1, .path = path_of(fd)};
+        struct server server = {.shim.copied_runtime = g_strdup(copied_runtime), .signal_fd = -1, .path = path_of(fd)};
+        unsetenv(SEALED_PROGRAM_VARIABLE);
         const char *path = server.path;
         server.shim.socket_directory = path != NULL ? g_path_get_dirname(path) : g_strdup(g_get_tmp_dir());
         if (!set_up(&server, flags, fd, error))

@@ -13,6 +13,7 @@
 #include "shim/oci_choice.h"
 #include "shim/options.h"
 #include "sys/mounts.h"
+#include "sys/sealed_program.h"
 
 #include <sys/stat.h>
 
@@ -84,6 +85,10 @@ static void choose_runtime(struct container *container)
         } else {
                 oci->binary = oci_choose(&reason);
         }
+        const char *copied = container->shim->copied_runtime;
+        g_autofree char *identity = copied != NULL ? sealed_program_identity(oci->binary) : NULL;
+        if (g_strcmp0(identity, copied) == 0 && copied != NULL)
+                oci->program_fd = SEALED_PROGRAM_FD;
         log_info("OCI runtime", "runtime", oci->binary, "reason", reason, "id", container->id);
 }
 

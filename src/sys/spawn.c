@@ -56,6 +56,7 @@ struct plan {
         const char *path;
         char *const *environment;
         int null_fd;
+        int program_fd;    // -1: none
         int first_free_fd; // above every target
         struct failure *failure;
 };
@@ -76,9 +77,21 @@ static bool is_target(const struct spawn_options *options, int fd)
         return fd <= STDERR_FILENO;
 }
 
+// The program's copy stays until it is exec'd.
+static bool close_others(struct plan *plan)
+{
+        unsigned first = (unsigned)plan->first_free_fd, program = (unsigned)plan->program_fd;
+        if (plan->program_fd < 0)
+                return syscall(SYS_close_range, first, UINT_MAX, 0) == 0;
+        return (program == first || syscall(SYS_close_range, first, program - 1, 0) == 0) &&
+               syscall(SYS_close_range, program + 1, UINT_MAX, 0) == 0;
+}
+
 static bool arrange_fds(struct plan *plan)
 {
         const struct spawn_options *options = plan->options;
+        if (options->program_fd > 0)
+                plan->program_fd = fcntl(options->program_fd, F_DUPFD_CLOEXEC, plan->first_free_fd);
         int safe[MAX_FDS]; // out of the way of all targets first, as one's source may be another's target
         for (size_t i = 0; i < options->n_fds; i++) {
                 safe[i] = fcntl(options->fds[i].from, F_DUPFD_CLOEXEC, plan->first_free_fd);
@@ -100,7 +113,7 @@ static bool arrange_fds(struct plan *plan)
                 if (!is_target(options, fd))
                         close(fd);
         }
-        return syscall(SYS_close_range, (unsigned)plan->first_free_fd, UINT_MAX, 0) == 0;
+        return close_others(plan);
 }
 
 static void reset_signals(void)
@@ -126,6 +139,8 @@ static int run_child(void *data)
         sigset_t none;
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
+        if (plan->program_fd >= 0)
+                syscall(SYS_execveat, plan->program_fd, "", options->argv, plan->environment, AT_EMPTY_PATH);
         execve(plan->path, (char *const *)options->argv, plan->environment);
         return fail_child(plan, "exec");
 }
@@ -196,6 +211,7 @@ bool spawn(const struct spawn_options *options, struct child *ret_child, GError 
                 .path = found != NULL ? found : options->path,
                 .environment = options->environ != NULL ? (char *const *)options->environ : environ,
                 .null_fd = null_fd,
+                .program_fd = -1,
         };
         return check_fds(&plan, error) && start(&plan, ret_child, error);
 }

@@ -15,6 +15,7 @@ struct spawn_fd {
 
 struct spawn_options {
         const char *path;           // the program; searched in PATH if it has no slash
+        int program_fd;             // instead, an open copy of it, stays the caller's; 0, or if it cannot be run: path
         const char *const *argv;    // NULL-terminated
         const char *const *environ; // NULL: this process's
         const char *cwd;            // NULL: this process's

@@ -23,6 +23,7 @@ struct manager {
         char *root, *state;           // of all bundles
         char *grpc_address, *ttrpc_address;
         const char *own_shim; // the full path
+        struct runtime_copy *copy;
         char *socket_dir;
         const char *const *shim_environment; // borrowed from the host
         bool replace_runc;                   // io.containerd.runc.v2 is our shim

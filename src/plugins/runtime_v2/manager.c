@@ -30,6 +30,7 @@ struct shim_program_options manager_shim_options(const struct manager *manager, 
                 .ttrpc_address = manager->ttrpc_address,
                 .environment = manager->shim_environment,
                 .socket_dir = manager->socket_dir,
+                .copy = strcmp(binary, manager->own_shim) == 0 ? manager->copy : NULL,
         };
 }
 
@@ -143,6 +144,7 @@ static void *init(struct plugin_host *host, GError **error)
         manager->grpc_address = g_strdup(plugin_host_address(host));
         manager->ttrpc_address = g_strconcat(manager->grpc_address, ".ttrpc", NULL);
         manager->own_shim = own_shim;
+        manager->copy = runtime_copy_new();
         const char *socket_dir = plugin_host_config_string(host, "socket_dir");
         manager->socket_dir =
                 *socket_dir != 0 ? g_strdup(socket_dir) : g_build_filename(plugin_host_daemon_state(host), "s", NULL);
@@ -173,6 +175,7 @@ static void stop(void *instance)
         g_free(manager->grpc_address);
         g_free(manager->ttrpc_address);
         g_free(manager->socket_dir);
+        runtime_copy_free(manager->copy);
         g_free(manager);
 }
 

@@ -19,7 +19,17 @@ struct shim_program_options {
         const char *ttrpc_address;
         const char *const *environment; // KEY=VALUE added to ours, ends with NULL; NULL: none
         const char *socket_dir;         // where shims make their sockets; "": as they choose
+        struct runtime_copy *copy;      // for our own shim; NULL: none
 };
+
+// A sealed copy of crun in memory, which every call of it would otherwise make for itself. Not of runc: its binary is
+// ten times as large, and it gains nothing. Made when it is first wanted, and anew when crun was replaced. Threads:
+// any.
+struct runtime_copy;
+struct runtime_copy *runtime_copy_new(void);
+void runtime_copy_free(struct runtime_copy *copy);
+// The caller closes it. -1: there is none; else *ret_identity (freed by the caller) says of which file.
+int runtime_copy_open(struct runtime_copy *copy, char **ret_identity);
 
 // What is known of a shim after its start, or of a container after its clean-up. Exactly one of the two calls comes.
 struct shim_started {

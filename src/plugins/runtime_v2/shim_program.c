@@ -4,8 +4,10 @@
 // standard input for new ones. Its start prints where the shim listens.
 #include "plugins/runtime_v2/shim.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "io/program.h"
+#include "sys/sealed_program.h"
 #include "sys/spawn.h"
 
 #include "containerd/bootstrap.pb-c.h"
@@ -112,9 +114,16 @@ static void run_action(const struct shim_program_options *options, const struct 
         bool start = strcmp(action, "start") == 0;
         g_autoptr(GPtrArray) words = command_line(options, bundle, action);
         g_auto(GStrv) environment = environment_of(options, bundle);
+        g_autofree char *identity = NULL;
+        fd_auto int copy = start && options->copy != NULL ? runtime_copy_open(options->copy, &identity) : -1;
+        if (copy >= 0)
+                environment = g_environ_setenv(environment, SEALED_PROGRAM_VARIABLE, identity, TRUE);
+        struct spawn_fd fds[] = {{copy, SEALED_PROGRAM_FD}};
         struct spawn_options spawn_options = {
                 .path = options->binary,
                 .argv = (const char *const *)words->pdata,
+                .fds = fds,
+                .n_fds = copy >= 0 ? 1 : 0,
                 .environ = (const char *const *)environment,
                 .cwd = bundle->path,
                 .new_process_group = true,

@@ -24,6 +24,7 @@ def start():
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
         before = os.environ.get(name)
         os.environ[name] = (before + ":" if before else "") + f"log_path={_directory}/report"
+    os.environ["TSAN_OPTIONS"] += f":suppressions={env.REPO}/tools/native/tsan.supp"
 
 
 def _wait_for_end(path):
