@@ -235,6 +235,16 @@ static void flush(struct worker *worker)
         }
 }
 
+// Takes error. The records that came before it still count.
+static void fail_reading(struct worker *worker, GError *error)
+{
+        if (!worker->reaped)
+                child_kill(&worker->child, SIGKILL);
+        if (worker->reason == NULL)
+                worker->reason = g_steal_pointer(&error);
+        g_clear_error(&error);
+}
+
 static void receive(struct worker *worker)
 {
         while (has_room(worker)) {
@@ -247,7 +257,7 @@ static void receive(struct worker *worker)
                         break;
                 if (result != RECORDS_GOT) {
                         if (error != NULL)
-                                doom_take(worker, error);
+                                fail_reading(worker, error);
                         close_socket(worker);
                         return;
                 }

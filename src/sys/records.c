@@ -187,7 +187,8 @@ enum records_result records_receive(
                                                 LENGTH_BYTES + records->n_bytes - records->n_read);
                 if (n < 0 && errno == EAGAIN)
                         return RECORDS_AGAIN;
-                if (n == 0 && records->n_read == 0)
+                // A peer that was reset has left unread what we sent; what it sent was complete.
+                if ((n == 0 || (n < 0 && errno == ECONNRESET)) && records->n_read == 0)
                         return RECORDS_END;
                 if (n <= 0) {
                         error_fail(error, ERROR_UNAVAILABLE, "receive record: %s",

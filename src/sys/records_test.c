@@ -107,6 +107,24 @@ static void an_end_within_a_record_is_an_error(void)
         g_assert_true(error_is(error, ERROR_UNAVAILABLE));
 }
 
+static void what_came_counts_though_the_other_end_left_ours_unread(void)
+{
+        AUTO(records) a = NULL;
+        AUTO(records) b = NULL;
+        make_pair(&a, &b, 100);
+        records_send(b, "unread", 6, -1);
+        g_assert_true(records_flush(b, NULL));
+        records_send(a, "last", 4, -1);
+        g_assert_true(records_flush(a, NULL));
+        records_free(g_steal_pointer(&a)); // resets the connection
+        const uint8_t *bytes;
+        size_t n;
+        int fd;
+        g_assert_cmpint(receive(b, &bytes, &n, &fd), ==, RECORDS_GOT);
+        g_assert_cmpmem(bytes, n, "last", 4);
+        g_assert_cmpint(receive(b, &bytes, &n, &fd), ==, RECORDS_END);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
@@ -116,5 +134,7 @@ int main(int argc, char **argv)
         g_test_add_func(
                 "/records/too_long_a_record_fails_before_it_is_read", too_long_a_record_fails_before_it_is_read);
         g_test_add_func("/records/an_end_within_a_record_is_an_error", an_end_within_a_record_is_an_error);
+        g_test_add_func("/records/what_came_counts_though_the_other_end_left_ours_unread",
+                what_came_counts_though_the_other_end_left_ours_unread);
         return g_test_run();
 }
