@@ -82,9 +82,23 @@ static void prepare_memory(void)
         mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
 }
 
+// A signal that comes while the daemon starts waits until it has started, as clients may have been served; a second one
+// does not.
+static volatile sig_atomic_t early_signal;
+
+static void note_early_signal(int number)
+{
+        if (early_signal != 0)
+                _exit(128 + number);
+        early_signal = number;
+}
+
 static void prepare_process(void)
 {
         signal(SIGPIPE, SIG_IGN);
+        const struct sigaction note = {.sa_handler = note_early_signal, .sa_flags = SA_RESTART};
+        sigaction(SIGTERM, &note, NULL);
+        sigaction(SIGINT, &note, NULL);
         umask(0022);
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         struct rlimit files;
@@ -197,6 +211,8 @@ static void watch_signals(struct daemon *daemon)
         reap_orphans(daemon); // what ended while the plugins started
         uv_signal_start(&daemon->terminate, on_signal, SIGTERM);
         uv_signal_start(&daemon->interrupt, on_signal, SIGINT);
+        if (early_signal != 0)
+                raise(early_signal);
 }
 
 static bool start(struct daemon *daemon, GError **error)

@@ -221,6 +221,20 @@ def test_killed_twenty_times_under_load(own_daemon, archive):
     leftovers.check(daemon, before, 20)
 
 
+@pytest.mark.skiff_only
+def test_a_signal_during_the_start_ends_it_cleanly(own_daemon):
+    """However early it comes: clients may be served before all has started."""
+    daemon = own_daemon()
+    daemon.stop()
+    for _ in range(20):
+        daemon.socket.unlink(missing_ok=True)
+        daemon.start(wait=False)
+        proc.wait_until(daemon.socket.exists, step=0.0005)
+        assert daemon.kill(signal.SIGTERM) == 0
+    assert "checking what is kept" not in daemon.log()
+    daemon.start()
+
+
 def test_start_with_a_stale_socket(own_daemon):
     daemon = own_daemon()
     daemon.kill()
