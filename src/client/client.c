@@ -14,7 +14,6 @@
 #include "google/protobuf/timestamp.pb-c.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,12 +64,7 @@ static void explain_connect(const char *address, GError **error)
 
 void client_run(struct skiff_client *client, enum lane lane, lane_fn fn, void *data)
 {
-        // A new thread inherits the mask of the one that starts it.
-        sigset_t all, before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
         lanes_submit(client->lanes, lane, fn, data);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static struct skiff_client *client_new(const char *address, const char *name_space, int fd, GError **error)

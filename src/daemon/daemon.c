@@ -26,6 +26,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 
 enum { DRAIN_TIMEOUT_MS = 5000, REAP_AGAIN_MS = 50, MAX_ARENAS = 2, LARGE_BYTES = 256 * 1024 };
@@ -40,7 +41,9 @@ struct daemon {
         struct debug_service debug;
         struct idle *idle;
         struct recheck *recheck; // NULL: no need
-        uv_signal_t terminate, interrupt, child;
+        int signal_fd;
+        struct loop_watch *signal_watch;
+        uv_signal_t child;
         struct loop_timer *reap_again;
         bool draining;
         int lock_fd;
@@ -82,23 +85,22 @@ static void prepare_memory(void)
         mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
 }
 
-// A signal that comes while the daemon starts waits until it has started, as clients may have been served; a second one
-// does not.
-static volatile sig_atomic_t early_signal;
-
-static void note_early_signal(int number)
+// SIGTERM and SIGINT: read from a descriptor once the daemon has started. One that comes before waits, as clients may
+// have connected already.
+static sigset_t end_signals(void)
 {
-        if (early_signal != 0)
-                _exit(128 + number);
-        early_signal = number;
+        sigset_t ends;
+        sigemptyset(&ends);
+        sigaddset(&ends, SIGTERM);
+        sigaddset(&ends, SIGINT);
+        return ends;
 }
 
 static void prepare_process(void)
 {
         signal(SIGPIPE, SIG_IGN);
-        const struct sigaction note = {.sa_handler = note_early_signal, .sa_flags = SA_RESTART};
-        sigaction(SIGTERM, &note, NULL);
-        sigaction(SIGINT, &note, NULL);
+        const sigset_t ends = end_signals();
+        pthread_sigmask(SIG_BLOCK, &ends, NULL);
         umask(0022);
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         struct rlimit files;
@@ -175,13 +177,16 @@ static void on_drained(void *data)
         loop_stop(daemon->loop);
 }
 
-static void on_signal(uv_signal_t *handle, int number)
+static void on_signal(void *data, int events)
 {
-        struct daemon *daemon = handle->data;
+        struct daemon *daemon = data;
+        struct signalfd_siginfo info;
+        if (read(daemon->signal_fd, &info, sizeof info) != sizeof info)
+                return;
         if (daemon->draining)
-                _exit(128 + number);
+                _exit(128 + (int)info.ssi_signo);
         daemon->draining = true;
-        log_info("stopping", "signal", g_strsignal(number));
+        log_info("stopping", "signal", g_strsignal((int)info.ssi_signo));
         notify_service_manager("STOPPING=1");
         rpc_server_drain(daemon->server, DRAIN_TIMEOUT_MS, on_drained, daemon);
 }
@@ -200,19 +205,18 @@ static void on_child(uv_signal_t *handle, int number)
                 reap_orphans(daemon);
 }
 
-static void watch_signals(struct daemon *daemon)
+static bool watch_signals(struct daemon *daemon, GError **error)
 {
-        uv_loop_t *uv = loop_uv(daemon->loop);
-        uv_signal_init(uv, &daemon->terminate);
-        uv_signal_init(uv, &daemon->interrupt);
-        uv_signal_init(uv, &daemon->child);
-        daemon->terminate.data = daemon->interrupt.data = daemon->child.data = daemon;
+        const sigset_t ends = end_signals();
+        daemon->signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (daemon->signal_fd < 0)
+                return error_fail_errno(error, errno, "open signalfd");
+        daemon->signal_watch = loop_watch_start(daemon->loop, daemon->signal_fd, UV_READABLE, on_signal, daemon);
+        uv_signal_init(loop_uv(daemon->loop), &daemon->child);
+        daemon->child.data = daemon;
         uv_signal_start(&daemon->child, on_child, SIGCHLD);
         reap_orphans(daemon); // what ended while the plugins started
-        uv_signal_start(&daemon->terminate, on_signal, SIGTERM);
-        uv_signal_start(&daemon->interrupt, on_signal, SIGINT);
-        if (early_signal != 0)
-                raise(early_signal);
+        return true;
 }
 
 static bool start(struct daemon *daemon, GError **error)
@@ -268,23 +272,24 @@ static void finish(struct daemon *daemon)
         loop_free(daemon->loop);
         if (daemon->has_lock && (checked || daemon->last_end == LAST_END_CLEAN))
                 last_end_clean(daemon->lock_fd);
+        fd_close(&daemon->signal_fd);
         fd_close(&daemon->lock_fd);
 }
 
 bool daemon_run(struct config *config, GError **error)
 {
-        struct daemon daemon = {.config = config, .lock_fd = -1};
+        struct daemon daemon = {.config = config, .lock_fd = -1, .signal_fd = -1};
         prepare_memory();
         prepare_process();
-        bool started = start(&daemon, error);
+        bool started = start(&daemon, error) && watch_signals(&daemon, error);
         if (started) {
-                watch_signals(&daemon);
                 notify_service_manager("READY=1");
                 log_info("skiffd successfully booted");
                 check_after_unclean_end(&daemon);
                 loop_run(daemon.loop);
-                uv_close((uv_handle_t *)&daemon.terminate, NULL);
-                uv_close((uv_handle_t *)&daemon.interrupt, NULL);
+                loop_watch_stop(daemon.signal_watch);
+                const sigset_t ends = end_signals();
+                pthread_sigmask(SIG_UNBLOCK, &ends, NULL); // one more does not wait for the rest
                 uv_close((uv_handle_t *)&daemon.child, NULL);
                 loop_timer_stop(daemon.reap_again);
         }

@@ -8,6 +8,7 @@
 #include "io/loop.h"
 
 #include <glib.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -102,6 +103,24 @@ static void work(void *data)
         uv_mutex_unlock(&lane->mutex);
 }
 
+// Signals are the main thread's, but for those by which the kernel tells a thread of its own fault. A new thread has
+// the mask of the one that starts it.
+static void start_thread(struct worker_lane *lane)
+{
+        static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+        uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_BYTES};
+        sigset_t held, before;
+        sigfillset(&held);
+        for (size_t i = 0; i < G_N_ELEMENTS(own_faults); i++)
+                sigdelset(&held, own_faults[i]);
+        pthread_sigmask(SIG_SETMASK, &held, &before);
+        if (uv_thread_create_ex(&lane->threads[lane->n_threads], &options, work, lane) == 0)
+                lane->n_threads++;
+        else
+                g_assert(lane->n_threads > 0);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static void lane_init(struct worker_lane *lane, unsigned max_threads)
 {
         g_assert(uv_mutex_init(&lane->mutex) == 0);
@@ -176,13 +195,8 @@ void lanes_submit(struct lanes *lanes, enum lane which, lane_fn fn, void *data)
         uv_mutex_lock(&lane->mutex);
         queue_push(&lane->queue, fn, data);
         lane->n_queued++;
-        if (lane->n_queued > lane->n_idle && lane->n_threads < lane->max_threads) {
-                uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_BYTES};
-                if (uv_thread_create_ex(&lane->threads[lane->n_threads], &options, work, lane) == 0)
-                        lane->n_threads++;
-                else
-                        g_assert(lane->n_threads > 0);
-        }
+        if (lane->n_queued > lane->n_idle && lane->n_threads < lane->max_threads)
+                start_thread(lane);
         uv_cond_signal(&lane->wake);
         uv_mutex_unlock(&lane->mutex);
 }

@@ -2,7 +2,7 @@
 //
 // Worker threads in two lanes: FAST for metadata (never waits for more than a disk), SLOW for mounts, unpacking and the
 // like. A strand is a queue in front of a lane whose jobs run one at a time, in order. Threads are started when they
-// are first needed. Threads: any, except where said.
+// are first needed, and take no signals. Threads: any, except where said.
 #pragma once
 
 #include <stdbool.h>
