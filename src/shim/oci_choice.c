@@ -16,7 +16,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { ANSWER_LIMIT_BYTES = 256 * 1024, ANSWER_TIMEOUT_MS = 10000, OLDER_THAN_ALL = 0 };
 

@@ -15,6 +15,7 @@
 #include "sys/mounts.h"
 #include "sys/sealed_program.h"
 
+#include <string.h>
 #include <sys/stat.h>
 
 struct creation {
@@ -87,7 +88,7 @@ static void choose_runtime(struct container *container)
         }
         const char *copied = container->shim->copied_runtime;
         g_autofree char *identity = copied != NULL ? sealed_program_identity(oci->binary) : NULL;
-        if (g_strcmp0(identity, copied) == 0 && copied != NULL)
+        if (identity != NULL && strcmp(identity, copied) == 0)
                 oci->program_fd = SEALED_PROGRAM_FD;
         log_info("OCI runtime", "runtime", oci->binary, "reason", reason, "id", container->id);
 }
